@@ -1,0 +1,11 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace paella::bindings {
+
+void bind_sched(pybind11::module_& m);
+void bind_workload(pybind11::module_& m);
+void bind_engine(pybind11::module_& m);
+
+}  // namespace paella::bindings

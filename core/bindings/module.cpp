@@ -1,0 +1,11 @@
+#include "bindings.hpp"
+
+#include "paella/error.hpp"
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The compiled serving engine.";
+  pybind11::register_exception<paella::Error>(m, "Error", PyExc_ValueError);
+  paella::bindings::bind_sched(m);
+  paella::bindings::bind_workload(m);
+  paella::bindings::bind_engine(m);
+}
