@@ -1,0 +1,141 @@
+"""Reads YAML and typed values; every fault is one sentence that names the file and the key."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+
+from paella.errors import ConfigError, suggestion
+
+T = TypeVar("T")
+
+
+def read_text(path: str | Path, what: str = "configuration") -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text file") from None
+    except OSError as e:
+        raise ConfigError(f"cannot read the {what} {path}: {e.strerror}") from None
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """YAML where 1e6 is a number and a key given twice is an error."""
+
+    def construct_mapping(self, node, deep=False):
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            keys = [self.construct_object(k) for k, _ in node.value]
+            twice = next((k for k in keys if keys.count(k) > 1), None)
+            if twice is not None:
+                raise yaml.MarkedYAMLError(
+                    problem=f"key {twice} is given twice", problem_mark=node.start_mark
+                )
+        return mapping
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as e:
+        line = f" line {e.problem_mark.line + 1}:" if e.problem_mark else ""
+        raise ConfigError(f"{where}:{line} {e.problem or e.context}") from None
+    except (yaml.YAMLError, ValueError) as e:
+        raise ConfigError(f"{where}: {str(e).splitlines()[0]}") from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file whose top level is a mapping."""
+    value = parse_yaml(read_text(path), str(path))
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys to values")
+    return value
+
+
+def decode(value: Any, kind: type[T], where: str, key: str = "") -> T:
+    """`value`, plain data that stood in `where` at `key`, as a `kind`."""
+    _refuse_non_finite(value, where, key)
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as e:
+        raise ConfigError(_sentence(e, kind, where, key)) from None
+
+
+def decode_json(text: str | msgspec.Raw, kind: type[T], where: str, key: str = "") -> T:
+    """JSON that stood in `where` at `key`, as a `kind`."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.ValidationError as e:
+        raise ConfigError(_sentence(e, kind, where, key)) from None
+    except msgspec.DecodeError as e:
+        raise ConfigError(f"{where} is not a whole JSON document: {e}") from None
+
+
+def _refuse_non_finite(value: Any, where: str, key: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: {key}: {value} is not a finite number")
+    items = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, list):
+        items = enumerate(value)
+    for k, v in items:
+        _refuse_non_finite(v, where, f"{key}.{k}".lstrip("."))
+
+
+# ---- msgspec's messages as sentences
+
+
+def _sentence(error: msgspec.ValidationError, kind: type, where: str, key: str) -> str:
+    message, _, path = str(error).partition(" - at ")
+    steps = re.findall(r"\.([\w-]+)|\[([^]]*)\]", path.split("`$", 1)[-1].rstrip("`"))
+    steps = [name or index for name, index in steps]
+    at = ".".join([*([key] if key else []), *(s for s in steps if s != "...")])
+    quoted = re.search(r"(?:field `|value ')(.*?)[`']$", message)
+    if message.startswith("Object contains unknown field"):
+        message = f"unknown key {quoted[1]}{suggestion(quoted[1], _names_at(kind, steps))}"
+    elif message.startswith("Object missing required field"):
+        message = f"{quoted[1]} is missing"
+    elif message.startswith("Invalid"):
+        message = f"unknown value {quoted[1]}{suggestion(quoted[1], _values_at(kind, steps))}"
+    message = message.replace("`", "").replace("Expected", "expected")
+    return f"{where}: {at}: {message}" if at else f"{where}: {message}"
+
+
+def _types_at(kind: type, steps: list[str]) -> list[Any]:
+    """msgspec's descriptions of what may stand at a path; a tag's siblings for the tag itself."""
+    from msgspec import inspect
+
+    def alternatives(t):
+        return list(t.types) if isinstance(t, inspect.UnionType) else [t]
+
+    here = alternatives(inspect.type_info(kind))
+    for step in steps:
+        below = []
+        for t in here:
+            if isinstance(t, inspect.StructType):
+                below += [a for f in t.fields if f.name == step for a in alternatives(f.type)]
+                if t.tag_field == step:
+                    below.append(inspect.LiteralType((t.tag,)))
+            elif isinstance(t, inspect.DictType):
+                below += alternatives(t.value_type)
+            elif isinstance(t, inspect.ListType):
+                below += alternatives(t.item_type)
+        here = below
+    return here
+
+
+def _names_at(kind: type, steps: list[str]) -> list[str]:
+    return [f.name for t in _types_at(kind, steps) for f in getattr(t, "fields", ())]
+
+
+def _values_at(kind: type, steps: list[str]) -> list[str]:
+    return [str(v) for t in _types_at(kind, steps) for v in getattr(t, "values", ())]
