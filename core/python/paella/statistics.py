@@ -56,7 +56,7 @@ class Bootstrap:
         self.stretch = np.arange(jobs) * stretches // jobs
         rng = np.random.default_rng(seed)
         even = np.full(stretches, 1 / stretches)
-        self.weights = rng.multinomial(stretches, even, size=replicates)
+        self.weights = rng.multinomial(stretches, even, size=replicates).astype(np.int32)
 
     def total(self, values: np.ndarray, jobs: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Sum of `values`, which belong to `jobs`, in every replicate."""
@@ -82,7 +82,8 @@ class Bootstrap:
         # The top values usually hold the wanted rank of every replicate already.
         top = min(len(values), 50 + int(10 * (1 - q) * len(values)))
         while True:
-            reached = np.cumsum(self.weights[:, stretch[:top]], axis=1)
+            taken = np.take(self.weights, stretch[:top], axis=1)
+            reached = np.cumsum(taken, axis=1, dtype=np.int32)
             if top == len(values) or (reached[:, -1] >= above).all():
                 break
             top = len(values)
