@@ -17,6 +17,10 @@ class ResultError(PaellaError):
     """A result file that cannot be read or written."""
 
 
+class UsageError(PaellaError):
+    """A command line that cannot be understood."""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """`; did you mean X?`, or the list of what there is where nothing is near."""
     import difflib

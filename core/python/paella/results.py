@@ -15,11 +15,10 @@ from paella.schema import Run
 METADATA = b"paella"
 TIMES = ("due_ns", "submitted_ns", "started_ns", "finished_ns")
 KERNEL_COLUMNS = {
-    "job": "int32",
-    "kernel": "int32",  # index in the model
+    "job": "int32",  # -1 in the warm-up
     "model": "int32",  # index in the mix
+    "kernel": "int32",  # index in the model
     "stream": "int32",
-    "unit": "int32",
     "eligible_ns": "int64",
     "started_ns": "int64",
     "finished_ns": "int64",
@@ -31,7 +30,8 @@ class RunOutput(msgspec.Struct):
     """What an engine returns: numpy arrays with one entry per job, in order of due times.
 
     Times are ns from the run's start; -1 where a job never got so far. The timeline, where
-    recorded, is {"kernels": KERNEL_COLUMNS, "blocks": BLOCK_COLUMNS and kernel_row}, as arrays.
+    recorded, is {"kernels": KERNEL_COLUMNS, "blocks": BLOCK_COLUMNS and "kernel", a row of
+    kernels}, as arrays.
     """
 
     job: Any
@@ -64,7 +64,7 @@ class Summary(msgspec.Struct, frozen=True):
     threshold: float | None  # of srpt
     seed: int | None
     model: str  # "All" or a model
-    jobs: int
+    jobs: int | None
     elapsed_us: float  # of the run, first due to last finish
     throughput_rps: float  # of all models together
     mean_us: float | None
@@ -151,7 +151,7 @@ def _timeline_table(timeline: dict[str, dict[str, Any]]) -> Any:
 
     kernels, blocks = timeline["kernels"], timeline["blocks"]
     columns = {name: pa.array(kernels[name], kind) for name, kind in KERNEL_COLUMNS.items()}
-    rows = np.asarray(blocks["kernel_row"])
+    rows = np.asarray(blocks["kernel"])
     order = np.argsort(rows, kind="stable")
     offsets = np.searchsorted(rows[order], np.arange(len(kernels["job"]) + 1))
     placed = [

@@ -254,10 +254,11 @@ class Streams(Strict):
 
 
 class RequestPath(Strict):
-    """A server's front end: delay of every request, and the least time between two of them."""
+    """The way of a request through a server process: to its thread, there, and back."""
 
     latency: NonNegative = 0.0
-    spacing: NonNegative = 0.0
+    cpu: NonNegative = 0.0
+    response: NonNegative = 0.0
 
 
 class System(Strict):
@@ -271,9 +272,11 @@ class System(Strict):
     origin: Literal["paper", "ours"] = "ours"
     modelled: bool = False  # in simulation a model of the real thing: labelled so
     processes: Literal["shared", "per-model"] = "shared"
+    sharing: Literal["mps", "time-slices"] = "mps"  # of the GPU, by several processes
     threads: Count | Literal["per-instance"] = 1
     kernels: Literal["plain", "instrumented"] = "plain"
     policy: dict[str, str | float] | None = None
+    slo: Positive = 5.0  # a job's deadline is due + slo x its time alone
     admission: ResourceAdmission | PerSmAdmission | JobsAdmission | NoAdmission = NoAdmission()
     unit: Literal["kernel", "job"] | Segment = "job"
     launch: Literal["kernels", "graph"] = "kernels"

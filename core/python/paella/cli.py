@@ -1,0 +1,185 @@
+"""The command `paella`: its arguments, and errors as one sentence and an exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from paella import commands
+from paella.errors import PaellaError, UsageError, unknown
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **kwargs: Any):
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.removeprefix("argument "))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; 2 and one sentence for bad input."""
+    try:
+        status = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return 130
+    except Exception as e:
+        core = sys.modules.get("paella._core")
+        if not isinstance(e, (PaellaError, *((core.Error,) if core else ()))):
+            raise
+        print(f"paella: {e}", file=sys.stderr)
+        return 2
+
+
+def _run(argv: list[str]) -> int:
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        raise unknown("command", argv[0], COMMANDS, UsageError)
+    args = _parser().parse_args(argv)
+    return args.command(args) or 0
+
+
+# ---- the parser
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="paella", description="Serve models on a GPU, simulated or real.")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    parser.set_defaults(command=_version)
+    subparsers = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
+    for name, (command, add_arguments, text) in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=text, description=text)
+        sub.add_argument("--config", metavar="DIR", help="configuration folder")
+        add_arguments(sub.add_argument)
+        sub.set_defaults(command=command)
+    return parser
+
+
+def _version(args: argparse.Namespace) -> int:
+    if not args.version:
+        raise UsageError(f"give a command: {', '.join(COMMANDS)}")
+    import paella
+
+    print(f"paella {paella.__version__}")
+    return 0
+
+
+Add = Callable[..., Any]
+
+
+def _json(add: Add) -> None:
+    add("--json", action="store_true", help="machine-readable output")
+
+
+def _profile(add: Add) -> None:
+    add("--device", default="h100", help="default: h100")
+    add("--profile", metavar="NAME", help="kernel profile; default: the device's")
+
+
+def _models_arguments(add: Add) -> None:
+    _profile(add)
+    _json(add)
+
+
+def _workload(add: Add) -> None:
+    add("--mix", default="fig11", help="models and their shares; default: fig11")
+    add("--iat", type=float, default=1000.0, metavar="US", help="mean inter-arrival time")
+    add("--sigma", type=float, default=2.0, help="of the log-normal; default: 2")
+    add("--jobs", type=int, default=3000, help="default: 3000")
+    add("--seed", type=int, default=1, help="default: 1")
+    add("--rescale", action="store_true", help="stretch the trace to its nominal rate")
+
+
+def _arrival(add: Add) -> None:
+    add("--arrival", metavar="KIND", help="lognormal, exponential, batch or closed-loop")
+
+
+def _arrivals_arguments(add: Add) -> None:
+    _workload(add)
+    _arrival(add)
+
+
+def _run_arguments(add: Add) -> None:
+    add("--backend", default="sim", help="default: sim")
+    _profile(add)
+    add("--system", required=True, help="see paella systems")
+    _workload(add)
+    _arrival(add)
+    add("--trace", metavar="FILE", help="replay these arrivals instead")
+    add("--clients", type=int, metavar="N", help="of a closed loop")
+    add("--think", type=float, default=0.0, metavar="US", help="of a closed loop's clients")
+    add("--cap", type=int, metavar="N", help="jobs in flight; default: the system's or the mix's")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change the system")
+    add("--timeline", action="store_true", help="record every kernel beside the run")
+    add("--out", required=True, metavar="FILE", help="Parquet file to write")
+    _json(add)
+
+
+def _summary_arguments(add: Add) -> None:
+    add("runs", nargs="+", metavar="RUN", help="run file or folder")
+    _json(add)
+
+
+def _format(add: Add) -> None:
+    add("--format", required=True, choices=("artifact",), help="the published artifact's CSV")
+    add(
+        "--first",
+        choices=("iat", "threshold"),
+        default="iat",
+        help="what the first column is; default: iat",
+    )
+
+
+def _export_arguments(add: Add) -> None:
+    add("runs", nargs="+", metavar="RUN", help="run file or folder")
+    _format(add)
+    add("--out", metavar="FILE", help="default: standard output")
+
+
+def _import_arguments(add: Add) -> None:
+    add("file", metavar="FILE", help="a results file of the artifact")
+    _format(add)
+    add("--system", required=True, help="whose results these are")
+    add("--mix", default="fig11", help="default: fig11")
+    add("--sigma", type=float, default=2.0, help="default: 2")
+    add("--source", required=True, help="where they were measured, for tables and legends")
+    add("--out", required=True, metavar="FILE", help="Parquet file to write")
+
+
+def _compare_arguments(add: Add) -> None:
+    add("a", metavar="DIR", help="run file or folder")
+    add("b", metavar="DIR", help="run file or folder")
+    add("--per-model", action="store_true", help="each model too, not only all jobs together")
+    _json(add)
+
+
+def _trace_arguments(add: Add) -> None:
+    add("run", metavar="RUN", help="run file, recorded with --timeline")
+    add("--out", required=True, metavar="FILE", help="JSON file to write")
+
+
+COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], Callable, str]] = {
+    "systems": (commands.systems, _json, "systems: ways to serve"),
+    "models": (commands.models, _models_arguments, "models of a kernel profile"),
+    "devices": (commands.devices, _json, "GPUs, and how each is known"),
+    "policies": (commands.policies, _json, "policies of the dispatcher"),
+    "arrivals": (commands.arrivals, _arrivals_arguments, "print a trace: model index, due us"),
+    "run": (commands.run, _run_arguments, "run one system on one workload and device"),
+    "summary": (commands.summary, _summary_arguments, "latency and throughput of runs"),
+    "export": (commands.export, _export_arguments, "write runs in somebody else's format"),
+    "import": (commands.import_, _import_arguments, "read results in somebody else's format"),
+    "compare": (commands.compare, _compare_arguments, "differences of two sets of runs"),
+    "trace": (commands.trace, _trace_arguments, "timeline of a run for the Perfetto UI"),
+    "doctor": (commands.doctor, _json, "what this machine can run, and what is missing"),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

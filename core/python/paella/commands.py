@@ -1,0 +1,334 @@
+"""What each command of the command line does. Heavy imports wait until they are needed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from paella.errors import UsageError, unknown
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    text = msgspec.json.encode(value, enc_hook=lambda number: number.item())
+    _print(msgspec.json.format(text, indent=2).decode())
+
+
+def _print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    from paella.tables import format_table
+
+    _print(format_table(header, rows))
+
+
+def _config(args: argparse.Namespace) -> Any:
+    from paella.config import Config
+
+    return Config(args.config)
+
+
+# ---- what there is
+
+
+def systems(args: argparse.Namespace) -> None:
+    config = _config(args)
+    found = [config.system(name) for name in config.systems()]
+    if args.json:
+        return _print_json(found)
+    rows = [(s.name, s.origin, "modelled" if s.modelled else "", s.summary) for s in found]
+    return _print_table(("system", "from", "", "summary"), rows)
+
+
+def models(args: argparse.Namespace) -> None:
+    config = _config(args)
+    profile = config.profile(args.profile or config.device(args.device).profile)
+    mixes = [config.mix(name) for name in config.mixes()]
+    shares = [{m.model: m.proportion for m in mix.models} for mix in mixes]
+    if args.json:
+        return _print_json(
+            {
+                name: {
+                    "kernels": len(model.kernels),
+                    "blocks": sum(k.blocks for k in model.kernels),
+                    "alone_us": model.alone_us,
+                    "input_bytes": model.input_bytes,
+                    "output_bytes": model.output_bytes,
+                }
+                for name, model in profile.models.items()
+            }
+        )
+    rows = [
+        (
+            name,
+            len(model.kernels),
+            sum(k.blocks for k in model.kernels),
+            model.alone_us / 1e3,
+            *(share.get(name) for share in shares),
+        )
+        for name, model in profile.models.items()
+    ]
+    header = ("model", "kernels", "blocks", "alone ms", *(f"in {mix.name}" for mix in mixes))
+    return _print_table(header, rows)
+
+
+def devices(args: argparse.Namespace) -> None:
+    config = _config(args)
+    found = [config.device(name) for name in config.devices()]
+    if args.json:
+        return _print_json(found)
+    header = ("device", "label", "provenance", "SMs", "clock", "lanes", "profile", "iat scale")
+    return _print_table(
+        header,
+        [
+            (
+                d.name,
+                d.label,
+                d.provenance,
+                d.sm.count,
+                d.clock_scale,
+                d.lanes_scale,
+                d.profile,
+                d.iat_scale,
+            )
+            for d in found
+        ],
+    )
+
+
+def policies(args: argparse.Namespace) -> None:
+    from paella import _core
+
+    found = _core.policies()
+    if args.json:
+        return _print_json(found)
+    rows = [
+        (p["name"], ", ".join(f"{o['name']}={o['default']:g}" for o in p["options"]), p["summary"])
+        for p in found
+    ]
+    return _print_table(("policy", "options", "summary"), rows)
+
+
+# ---- runs
+
+
+def _spec(args: argparse.Namespace) -> dict[str, Any]:
+    """Options of a workload, as a RunSpec's fields."""
+    fields = {
+        "mix": args.mix,
+        "iat_us": args.iat,
+        "sigma": args.sigma,
+        "jobs": args.jobs,
+        "seed": args.seed,
+        "rescale": args.rescale,
+    }
+    return fields | ({"arrival": args.arrival} if args.arrival else {})
+
+
+def arrivals(args: argparse.Namespace) -> None:
+    from paella import _core
+    from paella.reading import decode
+    from paella.schema import RunSpec
+
+    if args.arrival == "closed-loop":
+        raise UsageError("a closed loop has no trace: its arrivals depend on the answers")
+    spec = decode({"system": ""} | _spec(args), RunSpec, "arrivals")
+    mix = _config(args).mix(spec.mix)
+    trace = _core.arrivals(
+        [m.proportion for m in mix.models],
+        kind=spec.arrival,
+        iat_us=spec.iat_us,
+        sigma=spec.sigma,
+        jobs=spec.jobs,
+        seed=spec.seed,
+        rescale=spec.rescale,
+    )
+    sys.stdout.write(trace.lines())
+
+
+def run(args: argparse.Namespace) -> None:
+    from paella.config import parse_overrides, resolve
+    from paella.files import check_writable
+    from paella.reading import decode
+    from paella.results import timeline_path, write_run
+    from paella.schema import RunSpec
+
+    fields = _spec(args) | {
+        "system": args.system,
+        "backend": args.backend,
+        "device": args.device,
+        "profile": args.profile,
+        "trace": args.trace,
+        "clients": args.clients,
+        "think_us": args.think,
+        "cap": args.cap,
+        "overrides": parse_overrides(args.set),
+        "timeline": args.timeline,
+    }
+    resolved = resolve(decode(fields, RunSpec, "run"), _config(args))
+    check_writable(args.out)
+    if args.timeline:
+        check_writable(timeline_path(args.out))
+    with _progress(f"{args.system} on {args.device}, {args.jobs} jobs ..."):
+        from paella import simulation
+
+        output = simulation.run(resolved)
+        write_run(args.out, resolved, output)
+    _print_run(args, output)
+
+
+def _print_run(args: argparse.Namespace, output: Any) -> None:
+    import numpy as np
+
+    from paella.statistics import latency_us, percentile, throughput_rps
+
+    latency = np.sort(latency_us(output))
+    mean, p99, rate = latency.mean(), percentile(latency, 0.99), throughput_rps(output)
+    if args.json:
+        facts = {"out": args.out, "jobs": len(latency), "throughput_rps": rate}
+        _print_json(facts | {"mean_us": mean, "p99_us": p99, "counters": output.counters})
+    else:
+        _print(
+            f"{args.out}: {len(latency)} jobs, {rate:.1f} req/s, "
+            f"mean {mean / 1e3:.3f} ms, p99 {p99 / 1e3:.3f} ms"
+        )
+
+
+@contextmanager
+def _progress(text: str) -> Iterator[None]:
+    """A line that is there while something takes its time, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    sys.stderr.write(text)
+    sys.stderr.flush()
+    try:
+        yield
+    finally:
+        sys.stderr.write(f"\r{' ' * len(text)}\r")
+
+
+# ---- results
+
+
+def summary(args: argparse.Namespace) -> None:
+    from paella.results import read_runs
+    from paella.statistics import summarise
+
+    rows = [row for result in read_runs(args.runs) for row in summarise(result)]
+    if args.json:
+        return _print_json(rows)
+    columns = {
+        "mean ms": "mean_us",
+        "p50": "p50_us",
+        "p90": "p90_us",
+        "p95": "p95_us",
+        "p99": "p99_us",
+        "from": "p99_low_us",
+        "to": "p99_high_us",
+        "max": "max_us",
+    }
+    header = ("system", "mix", "sigma", "iat us", "seed", "model", "jobs", "req/s", *columns)
+    lines = []
+    for r in rows:
+        run = (r.system, r.mix, f"{r.sigma:g}", f"{r.iat_us:g}", r.seed, r.model, r.jobs)
+        us = (getattr(r, column) for column in columns.values())
+        lines.append((*run, r.throughput_rps, *(v if v is None else v / 1e3 for v in us)))
+    return _print_table(header, lines)
+
+
+def export(args: argparse.Namespace) -> None:
+    from paella.artifact import export_lines
+    from paella.files import check_writable, replacing
+    from paella.results import read_runs
+
+    if args.out:
+        check_writable(args.out)
+    text = "\n".join(export_lines(read_runs(args.runs), args.first)) + "\n"
+    if not args.out:
+        sys.stdout.write(text)
+        return
+    with replacing(args.out) as temporary:
+        temporary.write_text(text)
+
+
+def import_(args: argparse.Namespace) -> None:
+    from paella.artifact import import_lines
+    from paella.files import check_writable
+    from paella.results import write_summary
+
+    config = _config(args)
+    if args.system not in config.systems():
+        raise unknown("system", args.system, config.systems())
+    mix = config.mix(args.mix)
+    check_writable(args.out)
+    rows = import_lines(
+        args.file,
+        models=[m.model for m in mix.models],
+        source=args.source,
+        system=args.system,
+        mix=mix.name,
+        sigma=args.sigma,
+        first=args.first,
+    )
+    write_summary(args.out, rows)
+    _print(f"{args.out}: {len(rows) // (1 + len(mix.models))} runs")
+
+
+def compare(args: argparse.Namespace) -> None:
+    import msgspec
+
+    from paella.compare import compare
+    from paella.results import read_runs
+
+    differences = compare(read_runs([args.a]), read_runs([args.b]))
+    if args.json:
+        plain = [msgspec.to_builtins(d) | {"significant": d.significant} for d in differences]
+        return _print_json(plain)
+    shown = [d for d in differences if args.per_model or d.model == "All"]
+    rows = []
+    for d in shown:
+        unit, scale = ("req/s", 1) if d.statistic == "throughput_rps" else ("ms", 1e3)
+        numbers = (v / scale for v in (d.a, d.b, d.difference, d.low, d.high))
+        run = (d.system, d.mix, f"{d.sigma:g}", f"{d.iat_us:g}", d.seeds, d.model)
+        statistic = d.statistic.rsplit("_", 1)[0]
+        rows.append((*run, statistic, unit, *numbers, "differs" if d.significant else ""))
+    header = ("system", "mix", "sigma", "iat us", "seeds", "model", "statistic", "unit")
+    _print_table((*header, "a", "b", "b - a", "from", "to", ""), rows)
+    _print(
+        f"{sum(d.significant for d in shown)} of {len(shown)} differ: the 95 % interval of b - a "
+        "excludes 0, which chance alone does in 1 of 20."
+    )
+    if all(d.seeds == 1 for d in shown):
+        _print("One seed each: the intervals do not cover how much another seed would change.")
+    return None
+
+
+def trace(args: argparse.Namespace) -> None:
+    from paella.files import check_writable
+    from paella.trace import write_trace
+
+    check_writable(args.out)
+    _print(f"{args.out}: {write_trace(args.run, args.out)} events")
+
+
+def doctor(args: argparse.Namespace) -> int:
+    from paella.doctor import as_json, examine
+
+    parts, abilities = examine()
+    if args.json:
+        _print_json(as_json(parts, abilities))
+    else:
+        _print_table(("", "here", "detail"), [(p.name, p.found, p.detail) for p in parts])
+        _print("")
+        _print_table(
+            ("to", "can", "missing"),
+            [(a.name, a.possible, ", ".join(a.missing)) for a in abilities],
+        )
+    return 0 if abilities[0].possible else 1
