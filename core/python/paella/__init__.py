@@ -27,9 +27,12 @@ __all__ = ["Policy", "Trace", "__version__", "arrivals", "load_run", "policies",
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("paella")
+        try:
+            return version("paella")
+        except PackageNotFoundError:  # run from a build folder
+            return "0+source"
     if name not in _HOMES:
         raise AttributeError(f"module 'paella' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)

@@ -156,7 +156,7 @@ def run(args: argparse.Namespace) -> None:
     from paella.config import parse_overrides, resolve
     from paella.files import check_writable
     from paella.reading import decode
-    from paella.results import timeline_path, write_run
+    from paella.results import metadata, source, timeline_path, write_run
     from paella.schema import RunSpec
 
     fields = _spec(args) | {
@@ -180,10 +180,10 @@ def run(args: argparse.Namespace) -> None:
 
         output = simulation.run(resolved)
         write_run(args.out, resolved, output)
-    _print_run(args, output)
+    _print_run(args, source(metadata(resolved, output)["provenance"]), output)
 
 
-def _print_run(args: argparse.Namespace, output: Any) -> None:
+def _print_run(args: argparse.Namespace, source: str, output: Any) -> None:
     import numpy as np
 
     from paella.statistics import latency_us, percentile, throughput_rps
@@ -191,11 +191,11 @@ def _print_run(args: argparse.Namespace, output: Any) -> None:
     latency = np.sort(latency_us(output))
     mean, p99, rate = latency.mean(), percentile(latency, 0.99), throughput_rps(output)
     if args.json:
-        facts = {"out": args.out, "jobs": len(latency), "throughput_rps": rate}
+        facts = {"out": args.out, "source": source, "jobs": len(latency), "throughput_rps": rate}
         _print_json(facts | {"mean_us": mean, "p99_us": p99, "counters": output.counters})
     else:
         _print(
-            f"{args.out}: {len(latency)} jobs, {rate:.1f} req/s, "
+            f"{args.out}: {args.system} on {source}, {len(latency)} jobs, {rate:.1f} req/s, "
             f"mean {mean / 1e3:.3f} ms, p99 {p99 / 1e3:.3f} ms"
         )
 
@@ -234,13 +234,13 @@ def summary(args: argparse.Namespace) -> None:
         "to": "p99_high_us",
         "max": "max_us",
     }
-    header = ("system", "mix", "sigma", "iat us", "seed", "model", "jobs", "req/s", *columns)
+    run_columns = ("source", "system", "mix", "sigma", "iat us", "seed", "model", "jobs", "req/s")
     lines = []
     for r in rows:
-        run = (r.system, r.mix, f"{r.sigma:g}", f"{r.iat_us:g}", r.seed, r.model, r.jobs)
+        run = (r.source, r.system, r.mix, f"{r.sigma:g}", f"{r.iat_us:g}", r.seed, r.model, r.jobs)
         us = (getattr(r, column) for column in columns.values())
         lines.append((*run, r.throughput_rps, *(v if v is None else v / 1e3 for v in us)))
-    return _print_table(header, lines)
+    return _print_table((*run_columns, *columns), lines)
 
 
 def export(args: argparse.Namespace) -> None:
@@ -292,15 +292,23 @@ def compare(args: argparse.Namespace) -> None:
         plain = [msgspec.to_builtins(d) | {"significant": d.significant} for d in differences]
         return _print_json(plain)
     shown = [d for d in differences if args.per_model or d.model == "All"]
-    rows = []
-    for d in shown:
-        unit, scale = ("req/s", 1) if d.statistic == "throughput_rps" else ("ms", 1e3)
-        numbers = (v / scale for v in (d.a, d.b, d.difference, d.low, d.high))
-        run = (d.system, d.mix, f"{d.sigma:g}", f"{d.iat_us:g}", d.seeds, d.model)
-        statistic = d.statistic.rsplit("_", 1)[0]
-        rows.append((*run, statistic, unit, *numbers, "differs" if d.significant else ""))
-    header = ("system", "mix", "sigma", "iat us", "seeds", "model", "statistic", "unit")
-    _print_table((*header, "a", "b", "b - a", "from", "to", ""), rows)
+    for side, path, sources in (
+        ("a", args.a, {d.source_a for d in differences}),
+        ("b", args.b, {d.source_b for d in differences}),
+    ):
+        _print(f"{side}: {path}, {', '.join(sorted(sources))}")
+    for unit, scale in (("ms", 1e3), ("req/s", 1)):
+        header = ("system", "mix", "sigma", "iat us", "seeds", "model", unit)
+        rows = []
+        for d in shown:
+            statistic, _, stored = d.statistic.rpartition("_")
+            if (stored == "rps") == (unit == "req/s"):
+                run = (d.system, d.mix, f"{d.sigma:g}", f"{d.iat_us:g}", d.seeds, d.model)
+                numbers = (v / scale for v in (d.a, d.b, d.difference, d.low, d.high))
+                rows.append((*run, statistic, *numbers, "differs" if d.significant else ""))
+        _print("")
+        _print_table((*header, "a", "b", "b - a", "from", "to", ""), rows)
+    _print("")
     _print(
         f"{sum(d.significant for d in shown)} of {len(shown)} differ: the 95 % interval of b - a "
         "excludes 0, which chance alone does in 1 of 20."

@@ -11,7 +11,7 @@ import numpy as np
 
 from paella import statistics
 from paella.errors import PaellaError
-from paella.results import Result
+from paella.results import Result, source
 from paella.statistics import REPLICATES, Bootstrap
 
 # What was asked for; not what answered it (backend, device, profile, definitions).
@@ -40,6 +40,8 @@ class Difference(msgspec.Struct, frozen=True):
     sigma: float
     iat_us: float
     configuration: dict[str, Any]
+    source_a: str
+    source_b: str
     seeds: int
     model: str
     statistic: str
@@ -100,6 +102,8 @@ def _differences(pairs: list[tuple[Result, Result]]) -> list[Difference]:
             Difference(
                 **{k: config[k] for k in ("system", "mix", "sigma", "iat_us")},
                 configuration=config,
+                source_a=source(pairs[0][0].provenance),
+                source_b=source(pairs[0][1].provenance),
                 seeds=len(pairs),
                 model=key[0],
                 statistic=key[1],

@@ -176,7 +176,7 @@ def check_policy(policy: Mapping[str, str | float]) -> None:
     try:
         _core.Policy(name, **options)
     except _core.Error as e:
-        raise ConfigError(f"policy {name}: {e}") from None
+        raise ConfigError(str(e)) from None
 
 
 def resolve(spec: RunSpec, config: Config | None = None) -> Run:

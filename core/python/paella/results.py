@@ -56,7 +56,7 @@ class Result(RunOutput):
 class Summary(msgspec.Struct, frozen=True):
     """Statistics of one model's jobs, or of all, in one run; None where there are too few."""
 
-    source: str  # who measured it: "sim h100", or an import's label
+    source: str  # backend and device as source() has them, or an import's label
     system: str
     mix: str
     sigma: float
@@ -98,6 +98,17 @@ def metadata(run: Run, output: RunOutput) -> dict[str, Any]:
         "provenance": provenance | output.provenance,
         "counters": output.counters,
     }
+
+
+def source(provenance: dict[str, Any]) -> str:
+    """Backend and device of a run, and how far to trust them: in every table and caption."""
+    doubts = []
+    if provenance.get("device_provenance") != "measured":
+        doubts.append(provenance.get("device_provenance") or "device unknown")
+    if provenance.get("modelled"):
+        doubts.append("modelled")
+    name = f"{provenance.get('backend')} {provenance.get('device')}"
+    return f"{name} ({', '.join(doubts)})" if doubts else name
 
 
 # ---- writing

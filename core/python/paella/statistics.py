@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from paella.results import Result, RunOutput, Summary
+from paella.results import Result, RunOutput, Summary, source
 
 QUANTILES = {"p50_us": 0.50, "p90_us": 0.90, "p95_us": 0.95, "p99_us": 0.99}
 REPLICATES = 1000
@@ -101,9 +101,9 @@ def interval(replicates: np.ndarray, confidence: float = CONFIDENCE) -> tuple[fl
     return float(low), float(high)
 
 
-def summarise(result: Result, source: str | None = None) -> list[Summary]:
+def summarise(result: Result) -> list[Summary]:
     """All jobs together, then every model of the mix."""
-    config, provenance = result.configuration, result.provenance
+    config = result.configuration
     policy = config["definitions"]["system"].get("policy") or {}
     done = finished(result)
     model, latency = result.model[done], latency_us(result)
@@ -111,7 +111,7 @@ def summarise(result: Result, source: str | None = None) -> list[Summary]:
         return []
     bootstrap = Bootstrap(len(latency))
     common = {
-        "source": source or f"{provenance.get('backend')} {provenance.get('device')}",
+        "source": source(result.provenance),
         "system": config["system"],
         "mix": config["mix"],
         "sigma": config["sigma"],
