@@ -28,6 +28,8 @@ struct Model {
   std::vector<Kernel> kernels;
   std::int64_t input_bytes = 0;
   std::int64_t output_bytes = 0;
+  std::int64_t weights_bytes = 0;  // shared by all its jobs
+  std::int64_t arena_bytes = 0;    // intermediate results of one job
 };
 
 }  // namespace paella::plan

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <deque>
+#include <vector>
+
+#include "paella/engine/client.hpp"
+#include "paella/engine/server.hpp"
+#include "paella/engine/system.hpp"
+#include "paella/gpu/device.hpp"
+#include "paella/plan/model.hpp"
+
+namespace paella::engine {
+
+// Serving without a dispatcher: each job's operations are issued at once to a stream of its own
+// and the hardware schedules. One thread issues them all (CUDA-SS, CUDA-MS, one MPS process), or
+// each instance of a model has its own (Triton); another thread watches for the ends.
+class DirectSubmission : public Server {
+ public:
+  // `threads`: one port, or one for each instance, model by model. Their events come to `watcher`.
+  DirectSubmission(const SystemSpec& system, const std::vector<plan::Model>& models,
+                   const std::vector<std::int32_t>& instances, gpu::Port& watcher,
+                   std::vector<gpu::Port*> threads, std::vector<gpu::StreamId> streams,
+                   Client client);
+
+  TimeNs wake_ns() const override;
+  void step() override;
+  bool done() const override { return client_.done(); }
+  TimeNs start_ns() const override { return client_.start_ns(); }
+  ServerCounters counters() const;
+
+ private:
+  struct Job {
+    Request request;
+    TimeNs ready_ns;  // when the request has reached the thread
+    std::int32_t thread;
+    gpu::StreamId stream;
+  };
+  struct Thread {
+    gpu::Port* port;
+    std::deque<std::int32_t> jobs;  // slots
+  };
+
+  TimeNs next_issue_ns(const Thread& thread) const;
+  void take_requests(TimeNs now);
+  void issue(Thread& thread);
+  void watch(TimeNs now);
+
+  SystemSpec system_;
+  const std::vector<plan::Model>& models_;
+  gpu::Port& watcher_;
+  Client client_;
+  std::vector<Thread> threads_;
+  std::vector<std::vector<std::int32_t>> free_threads_;  // of each model, if instances have threads
+  std::vector<gpu::StreamId> free_streams_;
+  std::vector<Job> jobs_;
+  std::vector<std::int32_t> free_slots_;
+  std::vector<gpu::Event> events_;
+  std::int64_t issued_ = 0;
+};
+
+}  // namespace paella::engine

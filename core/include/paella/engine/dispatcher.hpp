@@ -1,0 +1,67 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "paella/engine/client.hpp"
+#include "paella/engine/server.hpp"
+#include "paella/engine/stages.hpp"
+#include "paella/engine/system.hpp"
+#include "paella/gpu/device.hpp"
+
+namespace paella::engine {
+
+// CPU time of the dispatcher thread outside the driver, charged to a simulated port.
+struct DispatcherCosts {
+  double request_us = 0;
+  double decision_us = 0;
+};
+
+// The paper's server: one thread that takes requests, hears from the GPU, and decides unit by unit
+// which job goes next (policy) and whether it may go now (admission).
+class Dispatcher : public Server {
+ public:
+  Dispatcher(const SystemSpec& system, const std::vector<plan::Model>& models,
+             const plan::SmLimits& sm, DispatcherCosts costs, gpu::Port& port,
+             std::vector<gpu::StreamId> streams, Client client);
+
+  TimeNs wake_ns() const override;
+  void step() override;
+  bool done() const override { return client_.done(); }
+  TimeNs start_ns() const override { return client_.start_ns(); }
+  ServerCounters counters() const;
+
+ private:
+  struct Job {
+    Request request;
+    std::int32_t stage = 0;
+    gpu::StreamId stream = -1;
+    TimeNs started_ns = -1;
+    TimeNs issued_ns = 0;             // of the unit on the GPU
+    double total_us = 0;              // estimated when the job arrived
+    std::vector<double> remaining_us; // from each stage on, as estimated when the job arrived
+  };
+
+  void handle(const gpu::Event& event);
+  void accept(const Request& request);
+  void make_ready(std::int32_t slot);
+  void dispatch();
+  std::vector<Stage>& stages(const Job& job) { return stages_[job.request.model]; }
+
+  SystemSpec system_;
+  DispatcherCosts costs_;
+  gpu::Port& port_;
+  Client client_;
+  std::unique_ptr<sched::Policy> policy_;
+  std::unique_ptr<sched::Admission> admission_;
+  std::vector<std::vector<Stage>> stages_;        // of each model
+  std::vector<std::vector<double>> estimate_us_;  // of each model's stages
+  std::vector<double> alone_us_;                  // of each model
+  std::vector<gpu::StreamId> free_streams_;
+  std::vector<Job> jobs_;  // a job has one unit on the GPU at a time: its slot names both
+  std::vector<std::int32_t> free_slots_;
+  std::vector<gpu::Event> events_;
+  std::int64_t dispatches_ = 0;
+};
+
+}  // namespace paella::engine

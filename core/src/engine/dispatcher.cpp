@@ -1,0 +1,137 @@
+#include "paella/engine/dispatcher.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "paella/error.hpp"
+
+namespace paella::engine {
+
+Dispatcher::Dispatcher(const SystemSpec& system, const std::vector<plan::Model>& models,
+                       const plan::SmLimits& sm, DispatcherCosts costs, gpu::Port& port,
+                       std::vector<gpu::StreamId> streams, Client client)
+    : system_(system),
+      costs_(costs),
+      port_(port),
+      client_(std::move(client)),
+      policy_(system.make_policy()),
+      admission_(sched::make_admission(system.admission, system.admission_options, sm)),
+      free_streams_(std::move(streams)) {
+  std::reverse(free_streams_.begin(), free_streams_.end());  // the first is taken first
+  for (const plan::Model& model : models) {
+    stages_.push_back(cut(model, system.unit));
+    auto& estimates = estimate_us_.emplace_back();
+    for (const Stage& stage : stages_.back()) {
+      estimates.push_back(system.learned_estimates ? 0 : stage.alone_us);
+    }
+    alone_us_.push_back(std::accumulate(
+        stages_.back().begin(), stages_.back().end(), 0.0,
+        [](double sum, const Stage& stage) { return sum + stage.alone_us; }));
+  }
+}
+
+TimeNs Dispatcher::wake_ns() const {
+  return std::max(port_.now(), std::min(client_.next_due_ns(), port_.next_event_ns()));
+}
+
+void Dispatcher::step() {
+  port_.idle_until(wake_ns());
+  events_.clear();
+  port_.poll(events_);
+  for (const gpu::Event& event : events_) handle(event);
+  Request request;
+  while (client_.take(port_.now(), request)) accept(request);
+  dispatch();
+}
+
+void Dispatcher::accept(const Request& request) {
+  port_.spend(costs_.request_us);
+  client_.submitted(request, port_.now());
+  std::int32_t slot;
+  if (free_slots_.empty()) {
+    slot = static_cast<std::int32_t>(jobs_.size());
+    jobs_.emplace_back();
+  } else {
+    slot = free_slots_.back();
+    free_slots_.pop_back();
+  }
+  Job& job = jobs_[slot];
+  job.request = request;
+  job.stage = 0;
+  job.stream = -1;
+  job.started_ns = -1;
+  const auto& estimates = estimate_us_[request.model];
+  job.remaining_us.resize(estimates.size());
+  double sum = 0;
+  for (std::size_t s = estimates.size(); s-- > 0;) job.remaining_us[s] = sum += estimates[s];
+  job.total_us = sum;
+  make_ready(slot);
+}
+
+void Dispatcher::make_ready(std::int32_t slot) {
+  const Job& job = jobs_[slot];
+  const double due_us = static_cast<double>(job.request.due_ns) * 1e-3;
+  policy_->push({slot, job.request.model, job.remaining_us[job.stage], due_us, job.total_us,
+                 due_us + system_.slo_factor * alone_us_[job.request.model]});
+}
+
+// The paper's loop (section 5): the policy's best unit goes out while a stream is free and the
+// admission lets it; nothing behind it is tried.
+void Dispatcher::dispatch() {
+  while (policy_->size() > 0) {
+    const std::int32_t slot = policy_->peek();
+    Job& job = jobs_[slot];
+    const Stage& stage = stages(job)[job.stage];
+    if (job.stream < 0 && free_streams_.empty()) return;
+    if (!admission_->admits(stage.demand)) return;
+    policy_->pop();
+    port_.spend(costs_.decision_us);
+    if (job.stream < 0) {
+      job.stream = free_streams_.back();
+      free_streams_.pop_back();
+    }
+    job.issued_ns = port_.now();
+    admission_->issued(slot, stage.demand);
+    ++dispatches_;
+    port_.submit(job.stream,
+                 {slot, job.request.job, job.request.model, stage.first_kernel, stage.last_kernel, stage.copy_in,
+                  stage.copy_out, system_.graphs, system_.notify, system_.notify_call});
+  }
+}
+
+void Dispatcher::handle(const gpu::Event& event) {
+  const std::int32_t slot = event.unit;
+  Job& job = jobs_[slot];
+  if (event.kind == gpu::EventKind::kPlaced) {
+    admission_->placed(slot, event.blocks);
+    return;
+  }
+  if (event.blocks > 0) admission_->finished(slot, event.blocks);
+  if (!event.done) return;
+
+  admission_->done(slot);
+  if (job.started_ns < 0) job.started_ns = event.started_ns;
+  if (system_.learned_estimates) {
+    double& estimate = estimate_us_[job.request.model][job.stage];
+    estimate = (estimate + static_cast<double>(port_.now() - job.issued_ns) * 1e-3) / 2;
+  }
+  const bool last = ++job.stage == static_cast<std::int32_t>(stages(job).size());
+  if (last || system_.stream_owner == StreamOwner::kUnit) {
+    free_streams_.push_back(job.stream);
+    job.stream = -1;
+  }
+  if (!last) {
+    make_ready(slot);
+    return;
+  }
+  client_.finished(job.request, job.started_ns,
+                   port_.now() + static_cast<TimeNs>(1e3 * system_.response_latency_us));
+  free_slots_.push_back(slot);
+}
+
+ServerCounters Dispatcher::counters() const {
+  return {dispatches_, admission_->extra(), port_.busy_us()};
+}
+
+}  // namespace paella::engine

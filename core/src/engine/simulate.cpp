@@ -1,0 +1,185 @@
+#include "paella/engine/simulate.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <numeric>
+
+#include "paella/engine/direct.hpp"
+#include "paella/engine/dispatcher.hpp"
+#include "paella/error.hpp"
+#include "paella/gpu/sim/sim_device.hpp"
+
+namespace paella::engine {
+namespace {
+
+using gpu::sim::SimDevice;
+
+std::vector<gpu::StreamId> make_streams(SimDevice& device, int process, std::int32_t count) {
+  std::vector<gpu::StreamId> streams;
+  for (std::int32_t i = 0; i < count; ++i) streams.push_back(device.add_stream(process));
+  return streams;
+}
+
+ClientSpec client_spec(const SimulationSpec& spec) {
+  ClientSpec client;
+  client.jobs.resize(spec.job_models.size());
+  std::iota(client.jobs.begin(), client.jobs.end(), 0);
+  client.instances = spec.instances;
+  client.cap = spec.cap;
+  client.warm_up = spec.system.warm_up;
+  client.closed_loop = spec.closed_loop;
+  client.think_ns = spec.think_ns;
+  return client;
+}
+
+void check(const SimulationSpec& spec) {
+  const SystemSpec& system = spec.system;
+  if (spec.cap < 1) throw Error("the in-flight cap must be at least 1");
+  for (const std::int32_t count : spec.instances) {
+    if (count < 1) throw Error("every model of a mix needs at least one instance");
+  }
+  if (system.streams < 1 || system.hardware_queues < 1) {
+    throw Error("a system needs at least one stream and one hardware queue");
+  }
+  if (system.dispatcher && system.stream_owner == StreamOwner::kJob &&
+      system.unit.kind != UnitOfDispatch::Kind::kJob && system.streams < spec.cap) {
+    throw Error("jobs that keep their stream between units need a stream each: " +
+                std::to_string(system.streams) + " streams for " + std::to_string(spec.cap) +
+                " jobs in flight");
+  }
+}
+
+class Simulation {
+ public:
+  explicit Simulation(const SimulationSpec& spec)
+      : spec_(spec),
+        device_(spec.device, spec.reference, spec.models,
+                spec.mps ? gpu::sim::Sharing::kMps : gpu::sim::Sharing::kTimeSliced,
+                spec.timeline ? &result_.timeline : nullptr) {
+    for (std::size_t i = 0; i < spec.job_models.size(); ++i) {
+      result_.jobs.add(spec.job_models[i], spec.closed_loop > 0 ? 0 : spec.job_due_ns[i]);
+    }
+    if (spec.system.dispatcher) {
+      add_dispatcher();
+    } else if (spec.system.process_per_model) {
+      add_processes();
+    } else {
+      add_direct(client_spec(spec), spec.system.streams);
+    }
+  }
+
+  SimulationResult run() {
+    for (;;) {
+      Server* next = nullptr;
+      TimeNs wake = kNever;
+      bool done = true;
+      for (const auto& server : servers_) {
+        if (server->done()) continue;
+        done = false;
+        const TimeNs at = server->wake_ns();
+        if (at < wake) {
+          wake = at;
+          next = server.get();
+        }
+      }
+      if (done) break;
+      // The GPU first, so that a host thread sees all that has happened by its own time.
+      const TimeNs gpu = device_.next_ns();
+      if (gpu != kNever && gpu <= wake) {
+        elapsed_ns_ = gpu;
+        device_.step();
+      } else if (next) {
+        elapsed_ns_ = wake;
+        next->step();
+      } else {
+        throw Error("the run cannot go on: " + unfinished() +
+                    " jobs wait for an admission that never comes");
+      }
+    }
+    result_.elapsed_ns = elapsed_ns_;
+    // A warm-up lies before time 0; only one server can have had one.
+    const TimeNs start = servers_.front()->start_ns();
+    for (auto& span : result_.timeline.kernels) {
+      for (TimeNs* t : {&span.eligible_ns, &span.started_ns, &span.finished_ns}) *t -= start;
+    }
+    for (auto& span : result_.timeline.blocks) {
+      for (TimeNs* t : {&span.started_ns, &span.finished_ns}) *t -= start;
+    }
+    result_.block_groups = device_.groups_placed();
+    for (const auto& counters : counters_) {
+      const ServerCounters c = counters();
+      result_.dispatches += c.dispatches;
+      result_.extra_kernels += c.extra_kernels;
+      result_.host_cpu_us += c.cpu_us;
+    }
+    return std::move(result_);
+  }
+
+ private:
+  void add_dispatcher() {
+    const SystemSpec& system = spec_.system;
+    const int process = device_.add_process(system.hardware_queues);
+    auto streams = make_streams(device_, process, system.streams);
+    const gpu::HostCosts& host = spec_.device.host;
+    add(std::make_unique<Dispatcher>(
+        system, spec_.models, spec_.device.sm, DispatcherCosts{host.request_us, host.decision_us},
+        device_.add_port(process, system.notify_blocks), std::move(streams),
+        Client(client_spec(spec_), result_.jobs)));
+  }
+
+  void add_processes() {
+    for (std::size_t m = 0; m < spec_.models.size(); ++m) {
+      ClientSpec client = client_spec(spec_);
+      std::erase_if(client.jobs, [&](std::int32_t job) {
+        return spec_.job_models[job] != static_cast<std::int32_t>(m);
+      });
+      if (client.jobs.empty()) continue;
+      client.cap = spec_.instances[m];
+      const auto streams = static_cast<std::int32_t>(client.cap);
+      add_direct(std::move(client), streams);
+    }
+  }
+
+  void add_direct(ClientSpec client, std::int32_t stream_count) {
+    const SystemSpec& system = spec_.system;
+    const int process = device_.add_process(system.hardware_queues);
+    auto streams = make_streams(device_, process, stream_count);
+    auto& watcher = device_.add_port(process, system.notify_blocks);
+    const std::int32_t threads =
+        system.thread_per_instance
+            ? std::accumulate(spec_.instances.begin(), spec_.instances.end(), 0)
+            : 1;
+    std::vector<gpu::Port*> ports;
+    for (std::int32_t i = 0; i < threads; ++i) ports.push_back(&device_.add_port(process, watcher));
+    add(std::make_unique<DirectSubmission>(system, spec_.models, spec_.instances, watcher,
+                                           std::move(ports), std::move(streams),
+                                           Client(std::move(client), result_.jobs)));
+  }
+
+  template <class S>
+  void add(std::unique_ptr<S> server) {
+    counters_.push_back([s = server.get()] { return s->counters(); });
+    servers_.push_back(std::move(server));
+  }
+
+  std::string unfinished() const {
+    const auto& ends = result_.jobs.finished_ns;
+    return std::to_string(std::count(ends.begin(), ends.end(), TimeNs{-1}));
+  }
+
+  const SimulationSpec& spec_;
+  SimulationResult result_;
+  SimDevice device_;
+  std::vector<std::unique_ptr<Server>> servers_;
+  std::vector<std::function<ServerCounters()>> counters_;
+  TimeNs elapsed_ns_ = 0;
+};
+
+}  // namespace
+
+SimulationResult simulate(const SimulationSpec& spec) {
+  check(spec);
+  return Simulation(spec).run();
+}
+
+}  // namespace paella::engine

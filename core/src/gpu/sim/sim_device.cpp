@@ -1,0 +1,425 @@
+#include "paella/gpu/sim/sim_device.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+#include "paella/error.hpp"
+
+namespace paella::gpu::sim {
+namespace {
+
+constexpr TimeNs to_ns(double us) { return static_cast<TimeNs>(us * 1e3 + 0.5); }
+
+}  // namespace
+
+SimDevice::SimDevice(const DeviceSpec& device, const DeviceSpec& reference,
+                     const std::vector<plan::Model>& models, Sharing sharing,
+                     record::Timeline* timeline)
+    : spec_(device), sharing_(sharing), timeline_(timeline) {
+  for (const plan::Model& model : models) {
+    ModelCost cost;
+    for (const plan::Kernel& kernel : model.kernels) {
+      cost.kernels.push_back(kernel_cost(kernel, reference, device));
+    }
+    const CopyRates& copy = device.copy;
+    cost.copy_in_ns =
+        to_ns(copy.latency_us + static_cast<double>(model.input_bytes) / copy.h2d_bytes_per_us);
+    cost.copy_out_ns =
+        to_ns(copy.latency_us + static_cast<double>(model.output_bytes) / copy.d2h_bytes_per_us);
+    cost.weights_bytes = static_cast<double>(model.weights_bytes);
+    cost.arena_bytes = static_cast<double>(model.arena_bytes);
+    models_.push_back(std::move(cost));
+  }
+}
+
+SimDevice::~SimDevice() = default;
+
+int SimDevice::add_process(int queues) {
+  if (contexts_.empty() || sharing_ == Sharing::kTimeSliced) {
+    contexts_.push_back(std::make_unique<Context>(spec_, models_.size(), timeline_));
+  }
+  processes_.push_back({static_cast<std::int32_t>(contexts_.size()) - 1,
+                        static_cast<std::int32_t>(queues_.size()), queues});
+  queues_.resize(queues_.size() + queues);
+  return static_cast<int>(processes_.size()) - 1;
+}
+
+StreamId SimDevice::add_stream(int process, int priority) {
+  Process& p = processes_[process];
+  Stream stream;
+  stream.process = process;
+  stream.queue = p.first_queue + p.streams++ % p.queues;
+  stream.priority = priority;
+  streams_.push_back(stream);
+  return static_cast<StreamId>(streams_.size()) - 1;
+}
+
+SimDevice::SimPort& SimDevice::add_port(int process, int notify_blocks) {
+  ports_.push_back(std::unique_ptr<SimPort>(new SimPort(*this, process, notify_blocks, nullptr)));
+  return *ports_.back();
+}
+
+SimDevice::SimPort& SimDevice::add_port(int process, SimPort& events_to) {
+  ports_.push_back(std::unique_ptr<SimPort>(
+      new SimPort(*this, process, events_to.notify_blocks_, &events_to)));
+  return *ports_.back();
+}
+
+TimeNs SimDevice::next_ns() const {
+  TimeNs next = timers_.empty() ? kNever : timers_.top().at;
+  if (!contexts_.empty()) {
+    const Context& c = *contexts_[active_];
+    const TimeNs sm = c.sms.next_ns();
+    if (sm != kNever) next = std::min(next, sm + c.idle_ns);
+  }
+  return next;
+}
+
+void SimDevice::step() {
+  const TimeNs now = next_ns();
+  while (!timers_.empty() && timers_.top().at == now) {
+    const Timer timer = timers_.top();
+    timers_.pop();
+    switch (timer.kind) {
+      case TimerKind::kArrive: arrive(timer.op, now); break;
+      case TimerKind::kReady: make_ready(timer.op, now); break;
+      case TimerKind::kCopyDone: {
+        CopyEngine& engine = ops_[timer.op].kind == OpKind::kCopyIn ? copy_in_ : copy_out_;
+        engine.queue.pop_front();
+        engine.busy = false;
+        complete(timer.op, now);
+        start_copy(engine, now);
+        break;
+      }
+      case TimerKind::kSlice:
+        break;  // only makes this step happen
+    }
+  }
+  Context& context = *contexts_[active_];
+  const TimeNs local = now - context.idle_ns;
+  finished_.clear();
+  const std::size_t logged = timeline_ ? timeline_->blocks.size() : 0;
+  context.sms.finish(local, finished_);
+  if (timeline_) {
+    for (std::size_t i = logged; i < timeline_->blocks.size(); ++i) {
+      record::BlockSpan& span = timeline_->blocks[i];
+      span.kernel = ops_[span.kernel].span;
+      span.started_ns += context.idle_ns;
+      span.finished_ns += context.idle_ns;
+    }
+  }
+  for (const auto& [run, blocks] : finished_) {
+    Op& op = ops_[run];
+    op.to_finish -= blocks;
+    report(run, EventKind::kFinished, blocks, now);
+    if (op.to_finish == 0) {
+      --context.resident;
+      complete(run, now);
+    }
+  }
+  place_waiting(context, now);
+  context.sms.settle(local);
+  if (contexts_.size() > 1 && (now >= slice_end_ns_ || !context.has_work())) share_time(now);
+}
+
+// Rule 9: without MPS one process has the GPU at a time; the others' blocks stand still.
+void SimDevice::share_time(TimeNs now) {
+  const auto contexts = static_cast<std::int32_t>(contexts_.size());
+  for (std::int32_t i = 1; i < contexts; ++i) {
+    const std::int32_t next = (active_ + i) % contexts;
+    Context& context = *contexts_[next];
+    if (!context.has_work()) continue;
+    // While a context stands still, idle_ns holds its own time.
+    contexts_[active_]->idle_ns = now - contexts_[active_]->idle_ns;
+    const TimeNs local = context.idle_ns;
+    context.idle_ns = now - local;
+    active_ = next;
+    place_waiting(context, now);
+    context.sms.settle(local);
+    slice_end_ns_ = now + to_ns(spec_.gpu.time_slice_us);
+    at(slice_end_ns_, TimerKind::kSlice, kNone);
+    return;
+  }
+}
+
+void SimDevice::at(TimeNs when, TimerKind kind, OpId op) {
+  timers_.push({when, order_++, kind, op});
+}
+
+SimDevice::OpId SimDevice::new_op() {
+  if (!free_ops_.empty()) {
+    const OpId op = free_ops_.back();
+    free_ops_.pop_back();
+    return op;
+  }
+  ops_.emplace_back();
+  return static_cast<OpId>(ops_.size()) - 1;
+}
+
+void SimDevice::submit(SimPort& port, StreamId stream, const WorkUnit& work) {
+  std::int32_t slot;
+  if (free_units_.empty()) {
+    slot = static_cast<std::int32_t>(units_.size());
+    units_.emplace_back();
+  } else {
+    slot = free_units_.back();
+    free_units_.pop_back();
+  }
+  units_[slot] = {work, port.events_to_, -1};
+
+  const Process& process = processes_[port.process_];
+  const HostCosts& host = spec_.host;
+  const double issue_us = host.issue_at(std::min(process.streams, process.queues));
+  TimeNs arrives = 0;
+  const auto call = [&](double us) {
+    port.spend(us);
+    arrives = port.now() + to_ns(spec_.gpu.launch_latency_us);
+  };
+  if (work.as_graph) {
+    call(host.graph_issue_us + host.graph_kernel_us * (work.last_kernel - work.first_kernel));
+  }
+  OpId last = kNone;
+  bool first = true;
+  const auto issue = [&](OpKind kind, std::int32_t kernel) {
+    if (!work.as_graph) call(issue_us);
+    last = new_op();
+    const KernelCost* cost = kind == OpKind::kKernel ? &models_[work.model].kernels[kernel] : nullptr;
+    const std::int64_t blocks = cost ? cost->blocks : 0;
+    Op& op = ops_[last] = {};
+    op.kind = kind;
+    op.in_graph = work.as_graph;
+    op.first = first;
+    op.slot = slot;
+    op.kernel = kernel;
+    op.stream = stream;
+    op.cost = cost;
+    op.to_place = op.to_finish = blocks;
+    first = false;
+    at(arrives, TimerKind::kArrive, last);
+  };
+  if (work.copy_in) issue(OpKind::kCopyIn, 0);
+  for (std::int32_t k = work.first_kernel; k < work.last_kernel; ++k) issue(OpKind::kKernel, k);
+  if (work.copy_out) issue(OpKind::kCopyOut, 0);
+  ops_[last].last = true;
+  if (work.notify == Notify::kUnit && work.notify_call) port.spend(host.notify_issue_us);
+}
+
+void SimDevice::arrive(OpId id, TimeNs now) {
+  Op& op = ops_[id];
+  Stream& stream = streams_[op.stream];
+  if (op.kind == OpKind::kKernel) queues_[stream.queue].push_back(id);
+  if (stream.head == kNone) {
+    stream.head = stream.tail = id;
+    context_of(id).busy_streams += 1;
+    reach_stream_head(id, now, false);
+  } else {
+    ops_[stream.tail].next = id;
+    stream.tail = id;
+  }
+}
+
+// Rule 1: an operation's turn comes when its predecessor in the stream has completed.
+void SimDevice::reach_stream_head(OpId id, TimeNs now, bool follows_kernel) {
+  Op& op = ops_[id];
+  if (op.first) ++context_of(id).units[units_[op.slot].work.model];
+  if (op.kind != OpKind::kKernel) {
+    CopyEngine& engine = op.kind == OpKind::kCopyIn ? copy_in_ : copy_out_;
+    engine.queue.push_back(id);
+    start_copy(engine, now);
+    return;
+  }
+  const GpuModel& gpu = spec_.gpu;
+  double gap_us = gpu.ramp_us;
+  if (follows_kernel) {
+    const double own_us = !op.in_graph ? gpu.stream_gap_us
+                          : op.first   ? gpu.graph_start_us
+                                       : gpu.graph_gap_us;
+    gap_us += context_of(id).busy_streams > 1 ? std::max(own_us, gpu.contended_gap_us) : own_us;
+  }
+  if (gap_us > 0) {
+    at(now + to_ns(gap_us), TimerKind::kReady, id);
+  } else {
+    make_ready(id, now);
+  }
+}
+
+void SimDevice::make_ready(OpId id, TimeNs now) {
+  ops_[id].ready = true;
+  if (queues_[streams_[ops_[id].stream].queue].front() == id) wait_for_sms(id, now);
+}
+
+void SimDevice::wait_for_sms(OpId id, TimeNs now) {
+  context_of(id).waiting.push({streams_[ops_[id].stream].priority, order_++, id});
+  if (timeline_) {
+    const Op& op = ops_[id];
+    const Unit& unit = units_[op.slot];
+    ops_[id].span = static_cast<std::int32_t>(timeline_->kernels.size());
+    timeline_->kernels.push_back({unit.work.job, unit.work.model, op.kernel, op.stream, now});
+  }
+}
+
+// Rule 8: one engine for each direction, first come, first served.
+void SimDevice::start_copy(CopyEngine& engine, TimeNs now) {
+  if (engine.busy || engine.queue.empty()) return;
+  engine.busy = true;
+  const OpId id = engine.queue.front();
+  const ModelCost& cost = models_[units_[ops_[id].slot].work.model];
+  at(now + (ops_[id].kind == OpKind::kCopyIn ? cost.copy_in_ns : cost.copy_out_ns),
+     TimerKind::kCopyDone, id);
+}
+
+// Rules 3, 4, 7 and 11: blocks go out kernel by kernel, in the order in which the kernels reached
+// the head of their hardware queues, higher priority first. A kernel whose blocks do not all find
+// room holds up those behind it; a queue moves on when its head's blocks are all placed.
+void SimDevice::place_waiting(Context& context, TimeNs now) {
+  const TimeNs local = now - context.idle_ns;
+  while (!context.waiting.empty()) {
+    const OpId id = context.waiting.top().op;
+    Op& op = ops_[id];
+    const bool starts = op.to_place == op.cost->blocks;
+    if (starts && context.resident >= spec_.gpu.resident_kernels) return;
+    const auto where = context.blocked == id ? SmArray::Where::kWhereBlocksFinished
+                                             : SmArray::Where::kEverywhere;
+    if (starts) op.work_ns = work_ns(context, op);
+    const std::int64_t placed =
+        context.sms.place(id, *op.cost, op.work_ns, op.to_place, local, where);
+    if (placed > 0) {
+      op.to_place -= placed;
+      if (starts) {
+        context.resident += 1;
+        Unit& unit = units_[op.slot];
+        if (unit.started_ns < 0) unit.started_ns = now;
+      }
+      report(id, EventKind::kPlaced, placed, now);
+    }
+    if (op.to_place > 0) {
+      context.blocked = id;
+      return;
+    }
+    context.blocked = kNone;
+    context.waiting.pop();
+    auto& queue = queues_[streams_[op.stream].queue];
+    queue.pop_front();
+    if (!queue.empty() && ops_[queue.front()].ready) wait_for_sms(queue.front(), now);
+  }
+}
+
+// A working set that outgrows the L2 cache costs every kernel that starts now more work.
+double SimDevice::work_ns(const Context& context, const Op& op) const {
+  if (spec_.gpu.cache_penalty == 0) return op.cost->work_ns;
+  double bytes = 0;
+  for (std::size_t m = 0; m < models_.size(); ++m) {
+    if (context.units[m] > 0) {
+      bytes += models_[m].weights_bytes + context.units[m] * models_[m].arena_bytes;
+    }
+  }
+  const ModelCost& own = models_[units_[op.slot].work.model];
+  const double alone = std::max(spec_.l2_bytes, own.weights_bytes + own.arena_bytes);
+  if (bytes <= alone) return op.cost->work_ns;
+  return op.cost->work_ns * (1 + spec_.gpu.cache_penalty * std::log2(bytes / alone));
+}
+
+void SimDevice::complete(OpId id, TimeNs now) {
+  Op& op = ops_[id];
+  Stream& stream = streams_[op.stream];
+  if (op.last) {
+    Unit& unit = units_[op.slot];
+    SimPort& port = *unit.port;
+    const GpuModel& gpu = spec_.gpu;
+    const bool kernel_reported = unit.work.notify == Notify::kBlocks && op.kind == OpKind::kKernel;
+    if (!kernel_reported) {
+      const Event done{EventKind::kFinished, unit.work.id, 1, 0, true, unit.started_ns};
+      if (unit.work.notify == Notify::kUnit) {
+        port.flag(now + to_ns(gpu.notify_latency_us), done);
+      } else {
+        const double latency_us = unit.work.notify == Notify::kBlocks ? gpu.callback_latency_us
+                                                                      : gpu.query_latency_us;
+        port.callbacks_.push_back({now + to_ns(latency_us), done});
+      }
+    }
+    --context_of(id).units[unit.work.model];
+    free_units_.push_back(op.slot);
+  }
+  stream.head = op.next;
+  if (stream.head == kNone) {
+    stream.tail = kNone;
+    context_of(id).busy_streams -= 1;
+  } else {
+    reach_stream_head(stream.head, now, op.kind == OpKind::kKernel);
+  }
+  free_ops_.push_back(id);
+}
+
+// Notes of one kernel are sent in batches, and a last partial batch; a batch takes its turn on the
+// way to the host.
+void SimDevice::report(OpId id, EventKind kind, std::int64_t blocks, TimeNs now) {
+  Op& op = ops_[id];
+  if (op.kind != OpKind::kKernel) return;
+  const bool placed = kind == EventKind::kPlaced;
+  if (op.span >= 0) {
+    record::KernelSpan& span = timeline_->kernels[op.span];
+    if (placed && span.started_ns == 0) span.started_ns = now;
+    if (!placed) span.finished_ns = now;
+  }
+  Unit& unit = units_[op.slot];
+  if (unit.work.notify != Notify::kBlocks) return;
+  SimPort& port = *unit.port;
+  std::int64_t& unreported = placed ? op.unreported_placed : op.unreported_finished;
+  const bool all = (placed ? op.to_place : op.to_finish) == 0;
+  unreported += blocks;
+  const std::int64_t batch = port.notify_blocks_;
+  const std::int64_t messages = all ? (unreported + batch - 1) / batch : unreported / batch;
+  if (messages == 0) return;
+  const std::int64_t told = all ? unreported : messages * batch;
+  unreported -= told;
+  const GpuModel& gpu = spec_.gpu;
+  channel_free_us_ = std::max(channel_free_us_, static_cast<double>(now) * 1e-3) +
+                     gpu.message_us * static_cast<double>(messages);
+  const bool done = all && !placed && op.last;
+  port.flag(to_ns(channel_free_us_ + gpu.notify_latency_us),
+            {kind, unit.work.id, static_cast<std::int32_t>(messages), told, done,
+             unit.started_ns});
+}
+
+std::vector<SmArray::Usage> SimDevice::usage() const { return contexts_[active_]->sms.usage(); }
+
+std::int64_t SimDevice::groups_placed() const {
+  std::int64_t sum = 0;
+  for (const auto& context : contexts_) sum += context->sms.groups_placed();
+  return sum;
+}
+
+void SimDevice::SimPort::submit(StreamId stream, const WorkUnit& unit) {
+  device_.submit(*this, stream, unit);
+}
+
+void SimDevice::SimPort::poll(std::vector<Event>& events) {
+  const HostCosts& host = device_.spec_.host;
+  spend(host.poll_us);
+  const TimeNs until = now();
+  for (auto* ring : {&flags_, &callbacks_}) {
+    while (!ring->empty() && ring->front().at <= until) {
+      events.push_back(ring->front().event);
+      spend(host.message_us * ring->front().event.messages);
+      ring->pop_front();
+    }
+  }
+}
+
+void SimDevice::SimPort::flag(TimeNs at, const Event& event) {
+  if (!flags_.empty()) at = std::max(at, flags_.back().at);
+  flags_.push_back({at, event});
+}
+
+void SimDevice::SimPort::idle_until(TimeNs until) {
+  clock_ns_ = std::max(clock_ns_, static_cast<double>(until));
+}
+
+TimeNs SimDevice::SimPort::next_event_ns() const {
+  TimeNs next = kNever;
+  if (!flags_.empty()) next = flags_.front().at;
+  if (!callbacks_.empty()) next = std::min(next, callbacks_.front().at);
+  return next;
+}
+
+}  // namespace paella::gpu::sim
