@@ -1,0 +1,538 @@
+"""The configuration that we ship, and one sentence for each way to get one wrong."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from paella.config import Config, find_folder, parse_overrides, resolve
+from paella.errors import ConfigError
+from paella.reading import parse_yaml
+from paella.schema import (
+    BlockNotes,
+    JobsAdmission,
+    NoAdmission,
+    ResourceAdmission,
+    RunSpec,
+    Segment,
+)
+
+SHIPPED = Config()
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A copy of the configuration, to break."""
+    shutil.copytree(SHIPPED.folder, tmp_path / "config", ignore=shutil.ignore_patterns("_*"))
+    return Config(tmp_path / "config")
+
+
+def refused(act):
+    with pytest.raises(ConfigError) as caught:
+        act()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# ---- what we ship
+
+
+def test_systems_are_the_papers_in_its_order_and_ours():
+    systems = {name: SHIPPED.system(name) for name in SHIPPED.systems()}
+    paper = ["CUDA-SS", "CUDA-MS", "MPS", "Triton"]
+    paper += ["Paella-SS", "Paella-MS-jbj", "Paella-MS-kbk", "Paella"]
+    assert [name for name, s in systems.items() if s.origin == "paper"] == paper
+    assert [name for name, s in systems.items() if s.origin == "ours"] == [
+        "CUDA-Graphs",
+        "Paella-seg",
+    ]
+    assert [name for name, s in systems.items() if s.modelled] == ["Triton"]
+
+
+@pytest.mark.parametrize("name", ["Paella-SS", "Paella-MS-jbj", "Paella-MS-kbk", "Paella"])
+def test_the_papers_dispatcher(name):
+    system = SHIPPED.system(name)
+    assert system.submission == "dispatcher"
+    assert system.notify == BlockNotes(16)
+    assert system.kernels == "instrumented"
+    assert system.warm_up == "instances"
+    assert system.hardware_queues == 32
+    assert system.cap is None
+    assert system.streams.count == (1 if name == "Paella-SS" else 500)
+    by_job = name in ("Paella-SS", "Paella-MS-jbj")
+    assert system.streams.owner == ("job" if by_job else "stage")
+    assert system.unit == ("job" if by_job else "kernel")
+    if name == "Paella":
+        assert system.policy == {"name": "srpt", "threshold": 1e6}
+        assert system.admission == ResourceAdmission(2)
+    else:
+        assert system.policy == {"name": "fifo"}
+        assert system.admission == NoAdmission()
+
+
+def test_direct_systems():
+    for name in ("CUDA-SS", "CUDA-MS", "MPS", "Triton", "CUDA-Graphs"):
+        system = SHIPPED.system(name)
+        assert system.submission == "direct"
+        assert system.kernels == "plain"
+        assert system.warm_up == "none"
+        assert system.cap == (1 if name == "CUDA-SS" else None)
+        assert system.hardware_queues == (None if name == "MPS" else 32)
+        assert system.processes == ("per-model" if name == "MPS" else "shared")
+        assert system.threads == ("per-instance" if name == "Triton" else 1)
+        assert system.launch == ("graph" if name == "CUDA-Graphs" else "kernels")
+
+
+def test_segments_are_ours():
+    system = SHIPPED.system("Paella-seg")
+    assert system.unit == Segment(kernels=16)
+    assert system.policy == {"name": "ageing", "alpha": 0.1}
+    assert system.admission == JobsAdmission(32)
+    assert (system.launch, system.notify) == ("graph", "unit")
+
+
+def test_mixes_are_the_artifacts():
+    fig11 = [(m.model, m.proportion, m.instances) for m in SHIPPED.mix("fig11").models]
+    assert fig11 == [
+        ("mobilenet_v2", 0.257, 36),
+        ("densenet121", 0.0706, 10),
+        ("googlenet", 0.0546, 8),
+        ("inception_v3", 0.0138, 2),
+        ("resnet18", 0.272, 38),
+        ("resnet34", 0.168, 24),
+        ("resnet50", 0.0745, 10),
+        ("squeezenet1_1", 0.0894999999999999, 13),
+    ]
+    fig12 = [(m.model, m.proportion, m.instances) for m in SHIPPED.mix("fig12").models]
+    assert fig12 == [("resnet18", 0.952, 119), ("inception_v3", 0.048, 6)]
+    for name, cap in (("fig11", 141), ("fig12", 125)):
+        mix = SHIPPED.mix(name)
+        assert mix.cap == cap == sum(m.instances for m in mix.models)
+
+
+def test_devices_say_how_they_are_known():
+    known = {name: SHIPPED.device(name) for name in SHIPPED.devices()}
+    assert {name: d.provenance for name, d in known.items()} == {
+        "h100": "measured",
+        "h100-40sm": "partition",
+        "t4": "extrapolated",
+        "p100": "extrapolated",
+        "v100": "extrapolated",
+    }
+    assert {name: d.sm.count for name, d in known.items()} == {
+        "h100": 132,
+        "h100-40sm": 40,
+        "t4": 40,
+        "p100": 56,
+        "v100": 80,
+    }
+    for device in known.values():
+        assert SHIPPED.reference(device).name == "h100"
+
+
+def test_profile_of_the_h100():
+    profile, device = SHIPPED.profile("h100-v1"), SHIPPED.device("h100")
+    limits, measured = device.sm, profile.device
+    assert (limits.count, limits.threads, limits.blocks) == (
+        measured.sms,
+        measured.threads_per_sm,
+        measured.blocks_per_sm,
+    )
+    assert (limits.regs, limits.smem_bytes, limits.reserved_smem_bytes) == (
+        measured.regs_per_sm,
+        measured.smem_per_sm,
+        measured.reserved_smem_per_block,
+    )
+    launches = {name: len(model.kernels) for name, model in profile.models.items()}
+    assert launches == {
+        "resnet18": 23,
+        "mobilenet_v2": 54,
+        "resnet34": 39,
+        "squeezenet1_1": 39,
+        "resnet50": 56,
+        "densenet121": 188,
+        "googlenet": 81,
+        "inception_v3": 120,
+    }
+    for model in profile.models.values():
+        assert model.alone_us == pytest.approx(1e3 * model.graph_ms, rel=0.005)
+
+
+@pytest.mark.parametrize(("device", "too_large"), [("h100", 44), ("h100-40sm", 145)])
+def test_grids_larger_than_the_whole_gpu(device, too_large):
+    sm = SHIPPED.device(device).sm
+    kernels = [k for m in SHIPPED.profile("h100-v1").models.values() for k in m.kernels]
+    fits = [
+        k.blocks <= sm.blocks * sm.count
+        and k.blocks * k.threads <= sm.threads * sm.count
+        and k.blocks * k.threads * k.regs <= sm.regs * sm.count
+        and k.blocks * k.smem <= sm.smem_bytes * sm.count
+        for k in kernels
+    ]
+    assert (len(fits), fits.count(False)) == (600, too_large)
+
+
+def test_a_device_takes_what_it_does_not_say_from_its_base():
+    whole, part = SHIPPED.device("h100"), SHIPPED.device("h100-40sm")
+    assert part.sm == replace(whole.sm, count=40)
+    assert (part.gpu, part.host, part.copy, part.profile) == (
+        whole.gpu,
+        whole.host,
+        whole.copy,
+        whole.profile,
+    )
+    assert part.label != whole.label
+
+
+def test_what_a_run_starts_with_imports_nothing_heavy():
+    code = (
+        "import sys, paella.cli; from paella.config import resolve; "
+        "from paella.schema import RunSpec; resolve(RunSpec(system='Paella')); "
+        "print(*{'numpy', 'pandas', 'pyarrow', 'snakemake'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+
+
+# ---- finding the folder
+
+
+def test_folder_given_then_environment_then_here_then_ours(tmp_path, monkeypatch):
+    for name in ("given", "environment", "config"):
+        (tmp_path / name / "devices").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PAELLA_CONFIG", str(tmp_path / "environment"))
+    assert find_folder(tmp_path / "given") == tmp_path / "given"
+    assert find_folder() == tmp_path / "environment"
+    monkeypatch.delenv("PAELLA_CONFIG")
+    assert find_folder() == Path("config")
+    (tmp_path / "config" / "devices").rmdir()
+    assert (find_folder() / "devices" / "h100.yaml").is_file()
+
+
+def test_a_folder_without_devices_is_refused(tmp_path):
+    message = refused(lambda: Config(tmp_path))
+    assert message == f"{tmp_path} is no configuration folder: it has no devices/"
+
+
+# ---- wrong files: (file, what stands there, what stands there instead, how to read, sentence)
+
+DEVICE = "devices/h100.yaml"
+PROFILE = "kernels/h100-v1.json"
+TWICE = "{model: resnet18, proportion: 0.048"
+INVALID = {
+    "device, unknown key": (
+        (DEVICE, "  threads: 2048", "  thread: 2048"),
+        lambda c: c.device("h100"),
+        "sm: unknown key thread; did you mean threads?",
+    ),
+    "device, missing key": (
+        (DEVICE, "  threads: 2048", ""),
+        lambda c: c.device("h100"),
+        "sm: threads is missing",
+    ),
+    "device, negative": (
+        (DEVICE, "  count: 132", "  count: -132"),
+        lambda c: c.device("h100"),
+        "sm.count: expected int >= 1",
+    ),
+    "device, not finite": (
+        (DEVICE, "  count: 132", "  count: .inf"),
+        lambda c: c.device("h100"),
+        "sm.count: inf is not a finite number",
+    ),
+    "device, wrong type": (
+        (DEVICE, "  count: 132", "  count: many"),
+        lambda c: c.device("h100"),
+        "sm.count: expected int, got str",
+    ),
+    "device, misspelt value": (
+        (DEVICE, "provenance: measured", "provenance: mesured"),
+        lambda c: c.device("h100"),
+        "provenance: unknown value mesured; did you mean measured?",
+    ),
+    "device, key twice": (
+        (DEVICE, "  threads: 2048", "  threads: 2048\n  threads: 1024"),
+        lambda c: c.device("h100"),
+        "key threads is given twice",
+    ),
+    "device, broken YAML": (
+        (DEVICE, "sm:\n", "sm: [\n"),
+        lambda c: c.device("h100"),
+        "line ",
+    ),
+    "device, in the base of another": (
+        (DEVICE, "  count: 132", "  count: 0"),
+        lambda c: c.device("t4"),
+        "h100.yaml: sm.count: expected int >= 1",
+    ),
+    "device, unknown base": (
+        ("devices/t4.yaml", "base: h100", "base: h10"),
+        lambda c: c.device("t4"),
+        "base of t4: unknown device h10; did you mean h100?",
+    ),
+    "device, its own base": (
+        ("devices/t4.yaml", "base: h100", "base: t4"),
+        lambda c: c.device("t4"),
+        "base: t4 is derived from t4 itself",
+    ),
+    "device, extrapolated from nothing": (
+        (DEVICE, "provenance: measured", "provenance: extrapolated"),
+        lambda c: c.device("h100"),
+        "a device that is extrapolated needs a base",
+    ),
+    "device, no label of its own": (
+        ("devices/t4.yaml", "label: T4\n", ""),
+        lambda c: c.device("t4"),
+        "label is missing",
+    ),
+    "profile, negative duration": (
+        (PROFILE, '"in_place_us":27.969', '"in_place_us":-27.969'),
+        lambda c: c.profile("h100-v1"),
+        "models.resnet18.kernels.0.in_place_us: expected float > 0.0",
+    ),
+    "profile, infinite duration": (
+        (PROFILE, '"in_place_us":27.969', '"in_place_us":1e999'),
+        lambda c: c.profile("h100-v1"),
+        "models.resnet18.kernels.0.in_place_us: Number out of range",
+    ),
+    "profile, no blocks": (
+        (PROFILE, '"grid":[392,1,1]', '"grid":[392,0,1]'),
+        lambda c: c.profile("h100-v1"),
+        "models.resnet18.kernels.0.grid.1: expected int >= 1",
+    ),
+    "profile, too many threads": (
+        (PROFILE, '"block":[8,16,1]', '"block":[8,16,9]'),
+        lambda c: c.profile("h100-v1"),
+        "models.resnet18.kernels.0: a block has 1152 threads, more than 1024",
+    ),
+    "profile, unknown key": (
+        (PROFILE, '"grid":[392,1,1]', '"gird":[392,1,1]'),
+        lambda c: c.profile("h100-v1"),
+        "models.resnet18.kernels.0: unknown key gird; did you mean grid?",
+    ),
+    "profile, unknown key above the models": (
+        (PROFILE, ' "mps": {', ' "mpz": {'),
+        lambda c: c.profile("h100-v1"),
+        "unknown key mpz; did you mean mps?",
+    ),
+    "profile, measured on another device": (
+        (PROFILE, '"sms": 132', '"sms": 114'),
+        lambda c: resolve(RunSpec(system="Paella"), c),
+        "profile h100-v1 was measured on 114 SMs, but device h100 has 132",
+    ),
+    "mix, shares": (
+        ("mixes.yaml", "proportion: 0.952", "proportion: 0.95"),
+        lambda c: c.mix("fig12"),
+        "fig12: the proportions sum to 0.998, not to 1",
+    ),
+    "mix, negative share": (
+        ("mixes.yaml", "proportion: 0.952", "proportion: -0.952"),
+        lambda c: c.mix("fig12"),
+        "fig12.models.0.proportion: expected float > 0.0",
+    ),
+    "mix, twice the same model": (
+        ("mixes.yaml", "{model: inception_v3, proportion: 0.048", TWICE),
+        lambda c: c.mix("fig12"),
+        "fig12: model resnet18 is listed twice",
+    ),
+    "mix, unknown model": (
+        ("mixes.yaml", "{model: mobilenet_v2", "{model: mobilnet_v2"),
+        lambda c: resolve(RunSpec(system="Paella"), c),
+        "mix fig11: profile h100-v1 has no model mobilnet_v2; did you mean mobilenet_v2?",
+    ),
+    "system, misspelt value": (
+        ("systems.yaml", "admission: {name: resources", "admission: {name: resource"),
+        lambda c: c.system("Paella"),
+        "Paella.admission.name: unknown value resource; did you mean resources?",
+    ),
+    "system, unit": (
+        ("systems.yaml", "unit: {kernels: 16}", "unit: {kernels: 16, us: 100}"),
+        lambda c: c.system("Paella-seg"),
+        "Paella-seg.unit: a segment is given either by kernels or by us",
+    ),
+    "system, notes of plain kernels": (
+        ("systems.yaml", "  notify: unit", "  notify: {blocks: 16}"),
+        lambda c: c.system("Paella-seg"),
+        "Paella-seg: only instrumented kernels notify block by block",
+    ),
+    "system, policy without dispatcher": (
+        ("systems.yaml", "  cap: 1\n", "  cap: 1\n  policy: {name: fifo}\n"),
+        lambda c: c.system("CUDA-SS"),
+        "CUDA-SS: direct submission has neither policy nor admission",
+    ),
+    "system, dispatcher without policy": (
+        ("systems.yaml", "  policy: {name: srpt, threshold: 1e6}\n", ""),
+        lambda c: c.system("Paella"),
+        "Paella: a dispatcher needs a policy with a name",
+    ),
+    "system, not a mapping": (
+        ("systems.yaml", "CUDA-SS:\n", "CUDA-SS: fast\nCUDA-SX:\n"),
+        lambda c: c.system("CUDA-SS"),
+        "CUDA-SS: expected a mapping of keys to values",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", INVALID)
+def test_invalid_configuration(config, case):
+    (file, old, new), read, sentence = INVALID[case]
+    path = config.folder / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    message = refused(lambda: read(config))
+    assert sentence in message
+    named_by_file = "measured on another device", "unknown model", "unknown base"
+    if not case.endswith(named_by_file):
+        assert str(path) in message
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000, -2])
+def test_truncated_profile(config, size):
+    path = config.folder / PROFILE
+    path.write_text(path.read_text().rstrip()[:size])
+    assert refused(lambda: config.profile("h100-v1")).startswith(
+        f"{path} is not a whole JSON document: "
+    )
+
+
+def test_files_that_are_no_configuration(config):
+    (config.folder / "mixes.yaml").write_text("- fig11\n")
+    assert refused(lambda: config.mix("fig11")).endswith("expected a mapping of keys to values")
+    (config.folder / DEVICE).write_bytes(b"\xff\xfe\x00")
+    assert refused(lambda: config.device("h100")).endswith("h100.yaml is not a text file")
+    (config.folder / "systems.yaml").unlink()
+    assert refused(lambda: config.system("Paella")).startswith("cannot read the configuration ")
+
+
+def test_names_suggest_the_nearest_or_list_what_there_is():
+    assert refused(lambda: SHIPPED.system("paela")) == "unknown system paela; did you mean Paella?"
+    assert refused(lambda: SHIPPED.device("H100")) == "unknown device H100; did you mean h100?"
+    assert refused(lambda: SHIPPED.profile("h100-v2")) == (
+        "unknown profile h100-v2; did you mean h100-v1?"
+    )
+    assert refused(lambda: SHIPPED.mix("zzz")) == "unknown mix zzz; there is fig11, fig12"
+
+
+def test_a_profile_by_its_file(tmp_path):
+    path = tmp_path / "mine.json"
+    shutil.copy(SHIPPED.folder / PROFILE, path)
+    mine, shipped = SHIPPED.profile(str(path)), SHIPPED.profile("h100-v1")
+    assert (mine.name, mine.models, mine.sha256) == ("mine", shipped.models, shipped.sha256)
+
+
+def test_yaml_numbers_in_powers_of_ten():
+    assert parse_yaml("[1e6, -2E-3, 1.5e+2, 1e, e6]", "") == [1e6, -2e-3, 150.0, "1e", "e6"]
+
+
+# ---- overrides
+
+
+def overridden(system, *settings):
+    return SHIPPED.system(system, parse_overrides(list(settings)))
+
+
+def test_overrides_change_one_value():
+    before, after = SHIPPED.system("Paella"), overridden("Paella", "policy.threshold=0.5")
+    assert after == replace(before, policy={"name": "srpt", "threshold": 0.5})
+    assert overridden("Paella", "unit.us=250").unit == Segment(us=250)
+    assert overridden("Paella", "admission={name: jobs, jobs: 3}").admission == JobsAdmission(3)
+    assert overridden("MPS", "hardware_queues=16", "threads=2").hardware_queues == 16
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("policy", "--set policy: expected KEY=VALUE, as in policy.threshold=1"),
+        ("=3", "--set =3: expected KEY=VALUE, as in policy.threshold=1"),
+        ("a..b=3", "--set a..b=3: expected KEY=VALUE, as in policy.threshold=1"),
+        ("unit.kernels=[", "--set unit.kernels: line 2: "),
+        ("unit.kernels=.nan", "Paella.unit.kernels: nan is not a finite number"),
+        ("unit=kernl", "Paella.unit: unknown value kernl; did you mean kernel?"),
+        ("strems.count=3", "Paella: unknown key strems; did you mean streams?"),
+        ("hardware_queues=33", "Paella.hardware_queues: expected int <= 32"),
+    ],
+)
+def test_wrong_overrides(setting, sentence):
+    assert sentence in refused(lambda: overridden("Paella", setting))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"policy.name": "srtp"}, "unknown policy srtp; did you mean srpt?"),
+        (
+            {"policy.treshold": "1"},
+            "unknown option of policy srpt: treshold; did you mean threshold?",
+        ),
+        ({"policy.threshold": "high"}, "policy srpt: threshold: expected a number, got high"),
+        ({"policy.threshold": "-1"}, "option 'threshold' of policy 'srpt' must be"),
+    ],
+)
+def test_wrong_policies(settings, sentence):
+    spec = RunSpec(system="Paella", overrides=settings)
+    assert refused(lambda: resolve(spec, SHIPPED)).startswith(sentence)
+
+
+# ---- runs
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"iat_us": -1.0}, "run: iat_us: expected float >= 0.0"),
+        ({"iat_us": float("nan")}, "run: iat_us: nan is not a finite number"),
+        ({"sigma": float("inf")}, "run: sigma: inf is not a finite number"),
+        ({"jobs": 0}, "run: jobs: expected int >= 1"),
+        ({"seed": 2**32}, "run: seed: expected int <= 4294967295"),
+        ({"backend": "cuda"}, "run: backend: unknown value cuda; there is sim"),
+        ({"arrival": "batsch"}, "run: arrival: unknown value batsch; did you mean batch?"),
+        ({"cap": 0}, "run: cap: expected int >= 1"),
+        ({"trace": "no/such"}, "cannot read the trace no/such: No such file or directory"),
+    ],
+)
+def test_wrong_runs(fields, sentence):
+    assert refused(lambda: resolve(RunSpec("Paella", **fields), SHIPPED)) == sentence
+
+
+def test_closed_loops_and_only_they_have_clients():
+    assert RunSpec("Paella", arrival="closed-loop", clients=3, think_us=2.0).clients == 3
+    with pytest.raises(ValueError, match="a closed loop needs clients"):
+        RunSpec("Paella", arrival="closed-loop")
+    with pytest.raises(ValueError, match="clients and think_us belong to a closed loop"):
+        RunSpec("Paella", clients=3)
+
+
+def test_the_cap_is_the_runs_or_the_systems_or_the_mixes():
+    assert resolve(RunSpec("CUDA-MS"), SHIPPED).cap == 141
+    assert resolve(RunSpec("CUDA-MS", mix="fig12"), SHIPPED).cap == 125
+    assert resolve(RunSpec("CUDA-SS"), SHIPPED).cap == 1
+    assert resolve(RunSpec("CUDA-SS", cap=7), SHIPPED).cap == 7
+
+
+def test_the_configuration_identifies_the_run(config, tmp_path):
+    def configuration(**fields):
+        return json.dumps(resolve(RunSpec("Paella", **fields), config).configuration())
+
+    plain = configuration()
+    assert plain == configuration()
+    trace = tmp_path / "trace"
+    trace.write_text("0 0.0\n")
+    replayed = configuration(trace=str(trace))
+    trace.write_text("0 1.0\n")
+    seen = [plain, replayed, configuration(trace=str(trace)), configuration(seed=2)]
+    seen += [configuration(device="t4"), configuration(overrides={"policy.threshold": "2"})]
+    systems, profile = config.folder / "systems.yaml", config.folder / PROFILE
+    systems.write_text(systems.read_text().replace("threshold: 1e6", "threshold: 1e5"))
+    config = Config(config.folder)
+    seen.append(configuration())
+    profile.write_text(profile.read_text().replace("27.969", "27.968", 1))
+    seen.append(configuration())
+    assert len(set(seen)) == len(seen)
+    assert str(tmp_path) not in plain
