@@ -1,6 +1,9 @@
 """Files of runs: what comes back, whole or not at all, the same bytes every time."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -164,6 +167,9 @@ def test_files_that_are_no_runs(tmp_path):
     assert refused(lambda: read_run(path)).endswith("it has no column started_ns")
     pq.write_table(whole.slice(0, 0), path)
     assert refused(lambda: read_run(path)) == f"{path} has no jobs"
+    halved = whole.set_column(2, "due_ns", whole["due_ns"].cast("float64"))
+    pq.write_table(halved, path)
+    assert refused(lambda: read_run(path)).endswith("due_ns is not all int64")
     meta = json.loads(whole.schema.metadata[b"paella"])
     del meta["configuration"]["definitions"]["mix"]["models"][0]
     pq.write_table(whole.replace_schema_metadata({b"paella": json.dumps(meta)}), path)
@@ -187,6 +193,16 @@ def test_summaries_come_back_as_they_were(tmp_path):
     assert any(row.jobs == 0 and row.mean_us is None for row in rows)
     write_summary(tmp_path / "summary.parquet", rows)
     assert read_summary(tmp_path / "summary.parquet") == rows
+
+
+def test_runs_are_written_and_read_without_pandas(tmp_path):
+    code = (
+        "import sys; from made_runs import write; from paella.results import read_run; "
+        "from paella.statistics import summarise; "
+        f"summarise(read_run(write('{tmp_path / 'run.parquet'}'))); "
+        "assert 'pyarrow' in sys.modules; assert 'pandas' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent)
 
 
 def test_a_run_as_a_frame(tmp_path):
