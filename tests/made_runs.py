@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from paella.config import Config, resolve
+from paella.config import Config, find_folder, resolve
 from paella.results import RunOutput, write_run
 from paella.schema import RunSpec
 
-CONFIG = Config()
+CONFIG = Config(find_folder().resolve())
 
 
 def make_run(jobs=200, *, slower_ns=0, made_seed=None, **spec):

@@ -98,25 +98,67 @@ def test_phases_of_jobs(tmp_path):
     assert track_names(document, JOBS)[1] == f"job 1: {model}"
 
 
-def test_many_blocks_at_random_nest(tmp_path):
-    random = np.random.default_rng(4)
-    n = 500
-    start = random.integers(0, 10_000, n)
+def test_blocks_that_follow_each_other_are_one_stay(tmp_path):
     recorded = timeline()
     recorded["blocks"] = {
+        "kernel": np.array([0, 0, 0, 0, 1]),
+        "sm": np.array([1, 1, 1, 1, 1]),
+        "blocks": np.array([5, 4, 3, 2, 1]),
+        "started_ns": np.array([300, 100, 200, 900, 300]),
+        "finished_ns": np.array([400, 400, 300, 950, 500]),
+    }
+    document, _ = exported(tmp_path, recorded)
+    stays = [e for events in slices(document, SMS).values() for e in events]
+    assert [(e["args"]["job"], e["args"]["blocks"], e["ts"], e["dur"]) for e in stays] == [
+        (0, 12, 0.1, 0.3),
+        (0, 2, 0.9, 0.05),
+        (1, 1, 0.3, 0.2),
+    ]
+
+
+def test_the_warm_up_is_left_out(tmp_path):
+    recorded = timeline()
+    recorded["kernels"]["job"] = np.array([-1, 1, 1])
+    document, _ = exported(tmp_path, recorded)
+    for group in (SMS, STREAMS):
+        jobs = {e["args"]["job"] for events in slices(document, group).values() for e in events}
+        assert jobs == {1}
+
+
+def test_many_blocks_at_random(tmp_path):
+    """When a kernel was on an SM, worked out instant by instant."""
+    random = np.random.default_rng(4)
+    n, end_of_time = 400, 3000
+    start = random.integers(0, 2500, n)
+    blocks = {
         "kernel": random.integers(0, 3, n),
         "sm": random.integers(0, 7, n),
         "blocks": random.integers(1, 32, n),
         "started_ns": start,
-        "finished_ns": start + random.integers(0, 3000, n),
+        "finished_ns": start + random.integers(1, 30, n),
     }
-    document, _ = exported(tmp_path, recorded)
+    document, output = exported(tmp_path, timeline() | {"blocks": blocks})
     tracks = slices(document, SMS)
     assert_no_overlap(tracks)
-    assert sum(len(events) for events in tracks.values()) == n
-    blocks = sum(e["args"]["blocks"] for events in tracks.values() for e in events)
-    assert blocks == recorded["blocks"]["blocks"].sum()
-    assert set(track_names(document, SMS)) == set(tracks)
+    there = np.zeros((3, 7, end_of_time), bool)
+    for kernel, sm, began, ended in zip(
+        *(blocks[c] for c in ("kernel", "sm", "started_ns", "finished_ns")), strict=True
+    ):
+        there[kernel, sm, began:ended] = True
+    shown = np.zeros_like(there)
+    names = track_names(document, SMS)
+    kernels = [f"{output.model_names[0]} 0"] + [f"{output.model_names[1]} {i}" for i in (0, 1)]
+    for track, events in tracks.items():
+        sm = int(names[track].split()[1])
+        for e in events:
+            began = round(e["ts"] * 1e3)
+            ended = began + round(e["dur"] * 1e3)
+            kernel = kernels.index(e["name"])
+            assert not shown[kernel, sm, began:ended].any()
+            shown[kernel, sm, began:ended] = True
+    assert np.array_equal(shown, there)
+    total = sum(e["args"]["blocks"] for events in tracks.values() for e in events)
+    assert total == blocks["blocks"].sum()
 
 
 def test_the_same_timeline_gives_the_same_bytes(tmp_path):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from paella.results import load_run
     from paella.simulation import simulate
 
+    __version__: str
+
 _HOMES = {
     "Policy": "paella._core",
     "Trace": "paella._core",
@@ -27,12 +29,7 @@ __all__ = ["Policy", "Trace", "__version__", "arrivals", "load_run", "policies",
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            return version("paella")
-        except PackageNotFoundError:  # run from a build folder
-            return "0+source"
+        return import_module("paella._core").engine_version.partition("+")[0]
     if name not in _HOMES:
         raise AttributeError(f"module 'paella' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)

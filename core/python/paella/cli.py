@@ -65,9 +65,9 @@ def _parser() -> argparse.ArgumentParser:
 def _version(args: argparse.Namespace) -> int:
     if not args.version:
         raise UsageError(f"give a command: {', '.join(COMMANDS)}")
-    import paella
+    from paella import _core
 
-    print(f"paella {paella.__version__}")
+    print(f"paella {_core.engine_version}")
     return 0
 
 

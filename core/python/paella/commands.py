@@ -171,6 +171,8 @@ def run(args: argparse.Namespace) -> None:
         "overrides": parse_overrides(args.set),
         "timeline": args.timeline,
     }
+    if args.trace and args.arrival:
+        raise UsageError("--trace replaces --arrival: give one of them")
     resolved = resolve(decode(fields, RunSpec, "run"), _config(args))
     check_writable(args.out)
     if args.timeline:

@@ -24,7 +24,7 @@ CONFIGURATION = (
     "sigma",
     "jobs",
     "rescale",
-    "trace_sha256",
+    "trace",
     "clients",
     "think_us",
     "cap",

@@ -49,6 +49,7 @@ class GpuModel(Strict):
 
     saturation_warps: Positive
     light_weight: NonNegative = 1.0
+    cache_penalty: NonNegative = 0.0
     ramp_us: NonNegative = 0.0
     stream_gap_us: NonNegative = 0.0
     graph_gap_us: NonNegative = 0.0
@@ -98,6 +99,7 @@ class Device(Strict):
     iat_scale: Positive = 1.0  # of an experiment's inter-arrival times
     clock_scale: Positive = 1.0  # relative to the device that the profile was measured on
     lanes_scale: Positive = 1.0  # FP32 lanes per SM, likewise
+    l2_bytes: Size = 0
     resident_kernels: Count = 128
     hardware_queues: Count = 8  # where a system does not ask for more
 
@@ -276,7 +278,6 @@ class System(Strict):
     threads: Count | Literal["per-instance"] = 1
     kernels: Literal["plain", "instrumented"] = "plain"
     policy: dict[str, str | float] | None = None
-    slo: Positive = 5.0  # a job's deadline is due + slo x its time alone
     admission: ResourceAdmission | PerSmAdmission | JobsAdmission | NoAdmission = NoAdmission()
     unit: Literal["kernel", "job"] | Segment = "job"
     launch: Literal["kernels", "graph"] = "kernels"
@@ -284,6 +285,7 @@ class System(Strict):
     warm_up: Literal["instances", "none"] = "none"
     hardware_queues: Annotated[int, Meta(ge=1, le=32)] | None = None  # None: the device's default
     cap: Count | None = None  # None: the mix's
+    slo_factor: Positive = 5.0  # a job's deadline: its due time + so many times its time alone
     request_us: RequestPath = RequestPath()
 
     def __post_init__(self):
@@ -362,5 +364,6 @@ class Run(Strict):
         }
         resolved = {"profile": self.profile.name, "cap": self.cap, "definitions": definitions}
         if self.trace_text is not None:
-            resolved["trace_sha256"] = sha256(self.trace_text.encode()).hexdigest()
+            resolved["arrival"] = "trace"
+            resolved["trace"] = sha256(self.trace_text.encode()).hexdigest()
         return to_builtins(to_builtins(self.spec) | resolved, str_keys=True)

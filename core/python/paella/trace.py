@@ -1,8 +1,7 @@
 """Timeline of a run in the trace-event JSON format that the Perfetto UI and chrome://tracing read.
 
-Three groups of tracks: SMs (which kernels' blocks they ran), streams (their kernels), jobs (what
-they waited for). Slices of one track must nest, so an SM has as many rows as it ran groups of
-blocks at once.
+Three groups of tracks: SMs (which kernels had blocks there), streams (their kernels), jobs (what
+they waited for). Slices of one track must nest, so an SM has as many rows as kernels at once.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from paella.files import replacing
 from paella.results import Result, read_run, read_timeline
@@ -37,7 +37,8 @@ def write_trace(run_path: str | Path, out: str | Path) -> int:
 
 
 def events(run: Result, timeline: Any) -> Iterator[dict[str, Any]]:
-    """Trace events of a run and its timeline table."""
+    """Trace events of a run and its timeline table, without the warm-up (job -1)."""
+    timeline = timeline.filter(timeline["job"].to_numpy() >= 0)
     columns = {name: timeline[name].to_numpy() for name in timeline.column_names[:-1]}
     names = [
         f"{run.model_names[model]} {kernel}"
@@ -87,27 +88,50 @@ def _rows(spans: Iterable[tuple[int, int]]) -> list[int]:
 
 
 def _sm_events(placements: Any, jobs: Any, names: list[str]) -> Iterator[dict[str, Any]]:
-    import numpy as np
+    kernel, sm, count, start, end = _stays(placements)
+    yield from _group(SMS, "SMs")
+    base = 0
+    for number in range(int(sm.max()) + 1 if len(sm) else 0):
+        mine = np.flatnonzero(sm == number)
+        mine = mine[np.argsort(start[mine], kind="stable")]
+        rows = _rows(zip(start[mine].tolist(), end[mine].tolist(), strict=True))
+        depth = max(rows, default=-1) + 1
+        for row in range(depth):
+            name = f"SM {number}" if row == 0 else f"SM {number} ({row + 1})"
+            yield from _track(SMS, base + row, name)
+        columns = (a[mine].tolist() for a in (kernel, count, start, end))
+        for k, blocks, began, ended, row in zip(*columns, rows, strict=True):
+            args = {"job": int(jobs[k]), "blocks": blocks}
+            yield _slice(names[k], SMS, base + row, began, ended, **args)
+        base += depth
 
+
+def _stays(placements: Any) -> tuple[np.ndarray, ...]:
+    """Kernel, SM, blocks, start and end of every time that a kernel had blocks on an SM.
+
+    A kernel's blocks follow each other on an SM, often one by one; nobody looks at each.
+    """
     kernel = np.repeat(np.arange(len(placements)), np.diff(placements.offsets.to_numpy()))
     blocks = placements.flatten()
     sm, count, start, end = (
         blocks.field(name).to_numpy() for name in ("sm", "blocks", "started_ns", "finished_ns")
     )
-    yield from _group(SMS, "SMs")
-    order = np.lexsort((end, start, sm))
-    base = 0
-    for number in np.unique(sm):
-        mine = order[sm[order] == number]
-        rows = _rows(zip(start[mine].tolist(), end[mine].tolist(), strict=True))
-        for row in range(max(rows) + 1):
-            name = f"SM {number}" if row == 0 else f"SM {number} ({row + 1})"
-            yield from _track(SMS, base + row, name)
-        for i, row in zip(mine.tolist(), rows, strict=True):
-            k = kernel[i]
-            args = {"job": int(jobs[k]), "blocks": int(count[i])}
-            yield _slice(names[k], SMS, base + row, int(start[i]), int(end[i]), **args)
-        base += max(rows) + 1
+    order = np.lexsort((start, kernel, sm))
+    kernel, sm, count, start, end = (a[order] for a in (kernel, sm, count, start, end))
+    pair = np.cumsum((np.diff(kernel, prepend=-1) != 0) | (np.diff(sm, prepend=-1) != 0))
+    # The latest end so far of the same kernel on the same SM: ends of later pairs are larger.
+    shift = pair * (end.max(initial=0) + 1)
+    latest = np.maximum.accumulate(end + shift) - shift
+    new = np.diff(pair, prepend=0) != 0
+    new[1:] |= start[1:] > latest[:-1]
+    first = np.flatnonzero(new)
+    return (
+        kernel[first],
+        sm[first],
+        np.add.reduceat(count, first) if len(first) else count,
+        start[first],
+        np.maximum.reduceat(end, first) if len(first) else end,
+    )
 
 
 def _stream_events(columns: dict[str, Any], names: list[str]) -> Iterator[dict[str, Any]]:

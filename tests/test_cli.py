@@ -1,0 +1,417 @@
+"""The command line: what it prints, one sentence for bad input, nothing half-written."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from made_runs import make_run, timeline, write
+from msgspec.structs import replace
+
+from paella import cli
+from paella.results import read_run, read_summary, write_run
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path, monkeypatch):
+    """Every command runs in a folder of its own, so that what it leaves there is seen."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def paella(capsys):
+    def run(*arguments, status=0):
+        got = cli.main([str(a) for a in arguments])
+        captured = capsys.readouterr()
+        assert got == status, captured.err
+        return captured.out if status == 0 else captured.err
+
+    return run
+
+
+RUN = ("run", "--jobs", "20", "--out", "run.parquet")
+
+
+# ---- what there is
+
+
+def test_listings_name_everything(paella):
+    assert "Paella-MS-kbk" in paella("systems")
+    assert "Triton         paper  modelled  " in paella("systems")
+    assert "extrapolated" in paella("devices")
+    assert "srpt         threshold=1e+06" in paella("policies")
+    models = paella("models").splitlines()
+    assert models[0].split()[:5] == ["model", "kernels", "blocks", "alone", "ms"]
+    assert any(line.split()[:3] == ["resnet18", "23", "4532"] for line in models)
+
+
+def test_listings_as_json(paella):
+    systems = json.loads(paella("systems", "--json"))
+    assert [s["name"] for s in systems][:2] == ["CUDA-SS", "CUDA-MS"]
+    assert {d["name"]: d["sm"]["count"] for d in json.loads(paella("devices", "--json"))}[
+        "t4"
+    ] == 40
+    assert json.loads(paella("models", "--json"))["resnet18"]["kernels"] == 23
+    assert {p["name"] for p in json.loads(paella("policies", "--json"))} >= {"fifo", "srpt"}
+
+
+def test_help_lists_the_commands(capsys):
+    with pytest.raises(SystemExit) as done:
+        cli.main(["--help"])
+    assert done.value.code == 0
+    text = capsys.readouterr().out
+    assert all(f"    {name} " in text for name in cli.COMMANDS)
+
+
+def test_doctor_says_what_is_missing(paella, monkeypatch):
+    report = json.loads(paella("doctor", "--json"))
+    abilities = {a["name"]: a for a in report["abilities"]}
+    assert abilities["simulate (paella run)"]["possible"]
+    assert "cuda backend" in abilities["measure on a GPU"]["missing"]
+    assert "libcuda" in paella("doctor")
+    monkeypatch.setenv("PATH", "")
+    report = json.loads(paella("doctor", "--json"))
+    parts = {p["name"]: p for p in report["parts"]}
+    assert not parts["C++ compiler"]["found"]
+    assert parts["nvcc"]["detail"] == "no nvcc in PATH"
+    abilities = {a["name"]: a for a in report["abilities"]}
+    assert abilities["build from source"]["missing"] == ["C++ compiler"]
+
+
+# ---- traces
+
+
+def test_arrivals_are_the_artifacts(paella):
+    lines = paella("arrivals", "--mix", "fig11", "--iat", 1000, "--sigma", 2, "--seed", 1)
+    assert lines.splitlines()[:3] == ["4 0.000000", "0 27.205240", "0 82.352092"]
+    assert len(lines.splitlines()) == 3000
+
+
+def test_a_closed_reader_ends_it_quietly():
+    command = [sys.executable, "-m", "paella.cli", "arrivals", "--jobs", "100000"]
+    buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, env=buffered) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 141
+
+
+# ---- runs
+
+
+def test_a_run_is_one_file(paella, empty_folder):
+    line = paella(*RUN, "--system", "Paella", "--device", "t4", "--iat", 5000)
+    assert line.startswith("run.parquet: Paella on sim t4 (extrapolated), 20 jobs, ")
+    assert [p.name for p in empty_folder.iterdir()] == ["run.parquet"]
+    run = read_run("run.parquet")
+    assert (run.configuration["iat_us"], run.configuration["device"]) == (5000, "t4")
+    assert (run.finished_ns > run.started_ns).all()
+    assert (run.started_ns >= run.submitted_ns).all()
+    assert (run.submitted_ns >= run.due_ns).all()
+    assert run.provenance["engine_version"]
+
+
+def test_the_same_run_gives_the_same_bytes(paella, empty_folder):
+    arguments = ("--system", "Paella-seg", "--timeline")
+    paella(*RUN, *arguments)
+    first = {p.name: p.read_bytes() for p in empty_folder.iterdir()}
+    paella(*RUN, *arguments)
+    assert {p.name: p.read_bytes() for p in empty_folder.iterdir()} == first
+    assert sorted(first) == ["run.parquet", "run.timeline.parquet"]
+
+
+@pytest.mark.parametrize(
+    "system",
+    [
+        "CUDA-SS",
+        "CUDA-MS",
+        "MPS",
+        "Triton",
+        "Paella-SS",
+        "Paella-MS-jbj",
+        "Paella-MS-kbk",
+        "Paella",
+        "CUDA-Graphs",
+        "Paella-seg",
+    ],
+)
+def test_every_system_runs(paella, system):
+    facts = json.loads(paella(*RUN, "--system", system, "--mix", "fig12", "--json"))
+    assert facts["jobs"] == 20
+    assert facts["mean_us"] > 0
+    assert facts["counters"]["dispatches"] >= 20
+
+
+def test_arguments_reach_the_run(paella):
+    paella(*RUN, "--system", "Paella", "--set", "policy.threshold=0.5", "--cap", 3, "--seed", 9)
+    config = read_run("run.parquet").configuration
+    assert config["definitions"]["system"]["policy"]["threshold"] == 0.5
+    assert (config["cap"], config["seed"], config["jobs"]) == (3, 9, 20)
+
+
+def test_a_trace_is_replayed(paella, empty_folder):
+    trace = paella("arrivals", "--jobs", 20, "--iat", 3000)
+    (empty_folder / "trace").write_text(trace)
+    paella(*RUN, "--system", "CUDA-MS", "--trace", "trace")
+    run = read_run("run.parquet")
+    due_us = [float(line.split()[1]) for line in trace.splitlines()]
+    assert run.due_ns.tolist() == [round(us * 1e3) for us in due_us]
+    assert run.model.tolist() == [int(line.split()[0]) for line in trace.splitlines()]
+
+
+def test_a_closed_loop_waits_for_its_answers(paella):
+    closed = ("--arrival", "closed-loop", "--clients", 1, "--think", 500)
+    paella(*RUN, "--system", "CUDA-MS", *closed)
+    run = read_run("run.parquet")
+    assert (run.due_ns[1:] - run.finished_ns[:-1] >= 500_000).all()
+
+
+# ---- results
+
+
+def test_summary_of_a_run(paella, empty_folder):
+    write(empty_folder / "run.parquet")
+    lines = paella("summary", "run.parquet").splitlines()
+    assert [line.split()[7] for line in lines[1:3]] == ["All", "mobilenet_v2"]
+    assert all(line.startswith("sim h100") for line in lines[1:])
+    rows = json.loads(paella("summary", empty_folder, "--json"))
+    assert (rows[0]["model"], rows[0]["jobs"]) == ("All", 200)
+
+
+def test_export_and_import(paella, empty_folder):
+    write(empty_folder / "a.parquet", iat_us=2000.0)
+    write(empty_folder / "b.parquet", iat_us=1000.0)
+    text = paella("export", "--format", "artifact", ".")
+    assert [line.split(",")[0] for line in text.splitlines()] == ["1000", "2000"]
+    paella("export", "--format", "artifact", ".", "--out", "lines.csv")
+    assert (empty_folder / "lines.csv").read_text() == text
+    arguments = ("lines.csv", "--system", "Paella", "--source", "P100, original")
+    said = paella("import", "--format", "artifact", *arguments, "--out", "theirs.parquet")
+    assert said == "theirs.parquet: 2 runs\n"
+    assert {row.source for row in read_summary("theirs.parquet")} == {"P100, original"}
+
+
+def test_compare_says_what_is_significant(paella, empty_folder):
+    for name, slower_ns in (("a", 0), ("b", 400_000)):
+        (empty_folder / name).mkdir()
+        write(empty_folder / name / "run.parquet", slower_ns=slower_ns)
+    lines = paella("compare", "a", "b").splitlines()
+    assert lines[:2] == ["a: a, sim h100", "b: b, sim h100"]
+    differing = [line.split()[6] for line in lines if line.endswith("  differs")]
+    assert differing[:3] == ["mean", "p50", "p99"]
+    assert any("95 % interval" in line for line in lines)
+    per_model = paella("compare", "a", "b", "--per-model")
+    assert len(per_model.splitlines()) == len(lines) + 3 * 8
+    rows = json.loads(paella("compare", "a", "b", "--json"))
+    assert all(r["significant"] for r in rows if r["statistic"] == "mean_us")
+
+
+def test_trace_of_a_recorded_run(paella, empty_folder):
+    paella(*RUN, "--system", "Paella", "--timeline")
+    said = paella("trace", "run.parquet", "--out", "trace.json")
+    events = json.loads((empty_folder / "trace.json").read_text())["traceEvents"]
+    assert said == f"trace.json: {len(events)} events\n"
+    kernels = [e for e in events if e["ph"] == "X" and e["pid"] == 2]
+    assert len([e for e in kernels if e["name"] != "waits for SMs"]) >= 20 * 23
+
+
+# ---- bad input
+
+PAELLA = (*RUN, "--system", "Paella")
+IMPORT = ("import", "--format", "artifact", "gone", "--source", "T4", "--out", "theirs.parquet")
+BAD = {
+    "no command": ([], "give a command: systems, models, "),
+    "unknown command": (["sumary"], "unknown command sumary; did you mean summary?"),
+    "unknown option": (["systems", "--jsn"], "unrecognized arguments: --jsn"),
+    "no system": (RUN, "the following arguments are required: --system"),
+    "unknown system": ([*RUN, "--system", "Paela"], "unknown system Paela; did you mean Paella?"),
+    "unknown device": (
+        [*PAELLA, "--device", "h10"],
+        "unknown device h10; did you mean h100?",
+    ),
+    "unknown profile": (
+        [*PAELLA, "--profile", "h100-v0"],
+        "unknown profile h100-v0; did you mean h100-v1?",
+    ),
+    "unknown mix": (
+        [*PAELLA, "--mix", "fig13"],
+        "unknown mix fig13; did you mean fig1",
+    ),
+    "unknown backend": (
+        [*PAELLA, "--backend", "cuda"],
+        "run: backend: unknown value cuda; there is sim",
+    ),
+    "unknown arrival": (
+        [*PAELLA, "--arrival", "log-normal"],
+        "run: arrival: unknown value log-normal; did you mean lognormal?",
+    ),
+    "unknown policy": (
+        [*PAELLA, "--set", "policy.name=strp"],
+        "unknown policy strp; did you mean srpt?",
+    ),
+    "unknown setting": (
+        [*PAELLA, "--set", "polici.name=fifo"],
+        "system Paella with --set: Paella: unknown key polici; did you mean policy?",
+    ),
+    "setting without value": (
+        [*PAELLA, "--set", "policy"],
+        "--set policy: expected KEY=VALUE, as in policy.threshold=1",
+    ),
+    "no number": (
+        [*PAELLA, "--iat", "fast"],
+        "--iat: invalid float value: 'fast'",
+    ),
+    "negative": ([*PAELLA, "--iat", "-1"], "run: iat_us: expected float >= 0.0"),
+    "not a number": (
+        [*PAELLA, "--sigma", "nan"],
+        "run: sigma: nan is not a finite number",
+    ),
+    "infinite": (
+        [*PAELLA, "--iat", "inf"],
+        "run: iat_us: inf is not a finite number",
+    ),
+    "no jobs": (["arrivals", "--jobs", "0"], "arrivals: jobs: expected int >= 1"),
+    "closed loop as a trace": (
+        ["arrivals", "--arrival", "closed-loop"],
+        "a closed loop has no trace",
+    ),
+    "closed loop without clients": (
+        [*PAELLA, "--arrival", "closed-loop"],
+        "run: a closed loop needs clients",
+    ),
+    "trace and arrival": (
+        [*PAELLA, "--trace", "gone", "--arrival", "batch"],
+        "--trace replaces --arrival: give one of them",
+    ),
+    "no trace": (
+        [*PAELLA, "--trace", "gone"],
+        "cannot read the trace gone: No such file or directory",
+    ),
+    "unwritable": (
+        [*RUN[:-1], "gone/run.parquet", "--system", "Paella"],
+        "cannot write gone/run.parquet: the folder gone does not exist",
+    ),
+    "folder as output": ([*RUN[:-1], ".", "--system", "Paella"], "cannot write .: it is a folder"),
+    "no configuration": (["systems", "--config", "gone"], "gone is no configuration folder"),
+    "no run": (["summary", "gone"], "there is no run gone"),
+    "no run in a folder": (["summary", "."], "there is no run in ."),
+    "unknown format": (["export", "--format", "xml", "."], "--format: invalid choice: 'xml'"),
+    "nothing to import": (
+        [*IMPORT, "--system", "Paella"],
+        "cannot read gone: No such file or directory",
+    ),
+    "import for no system": (
+        [*IMPORT, "--system", "Pella"],
+        "unknown system Pella; did you mean Paella?",
+    ),
+    "nothing to compare": (["compare", "gone", "gone"], "there is no run gone"),
+    "nothing to trace": (["trace", "gone", "--out", "trace.json"], "there is no run gone"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence(paella, empty_folder, case):
+    arguments, sentence = BAD[case]
+    error = paella(*arguments, status=2)
+    assert error.startswith(f"paella: {sentence}")
+    assert error.count("\n") == 1
+    assert list(empty_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "the trace has no jobs"),
+        ("0 0.0\n1\n", "line 2 is not a model index and a due time"),
+        ("zero 0.0\n", "line 1 is not a model index and a due time"),
+        ("0 0.0\n99 1.0\n", "line 2 asks for model 99, the mix has models 0 to 7"),
+        ("0 5.0\n0 1.0\n", "line 2 is due before the line above it"),
+        ("0 nan\n", "line 1 has a due time that is not a finite number"),
+        ("0 -1\n", "line 1 has a due time that is not a finite number"),
+    ],
+)
+def test_malformed_traces(paella, empty_folder, text, sentence):
+    (empty_folder / "trace").write_text(text)
+    error = paella(*RUN, "--system", "Paella", "--trace", "trace", status=2)
+    assert error.startswith(f"paella: trace: {sentence}")
+    assert error.count("\n") == 1
+    assert [p.name for p in empty_folder.iterdir()] == ["trace"]
+
+
+def test_a_kernel_that_fits_no_sm(paella, empty_folder):
+    import shutil
+
+    from paella.config import Config
+
+    shutil.copytree(Config().folder, empty_folder / "mine")
+    path = empty_folder / "mine" / "devices" / "h100.yaml"
+    path.write_text(path.read_text().replace("regs: 65536", "regs: 8192"))
+    error = paella(*RUN, "--system", "Paella", "--config", "mine", status=2)
+    assert error.startswith("paella: kernel ")
+    assert "fits no SM" in error
+    assert error.count("\n") == 1
+    assert [p.name for p in empty_folder.iterdir()] == ["mine"]
+
+
+def test_a_run_that_fails_leaves_an_older_file_as_it_was(paella, empty_folder):
+    (empty_folder / "run.parquet").write_text("older")
+    paella(*RUN, "--system", "Paela", status=2)
+    assert (empty_folder / "run.parquet").read_text() == "older"
+
+
+def test_truncated_results(paella, empty_folder):
+    path = write(empty_folder / "run.parquet")
+    path.write_bytes(path.read_bytes()[:-10])
+    for command in (["summary", path], ["compare", path, path], ["trace", path, "--out", "t"]):
+        error = paella(*command, status=2)
+        assert error == f"paella: {path} is truncated or no Parquet file\n"
+    run, output = make_run()
+    write_run(path, run, replace(output, timeline=timeline()))
+    beside = empty_folder / "run.timeline.parquet"
+    beside.write_bytes(beside.read_bytes()[:100])
+    error = paella("trace", path, "--out", "t", status=2)
+    assert error == f"paella: {beside} is truncated or no Parquet file\n"
+    assert not (empty_folder / "t").exists()
+
+
+def test_output_is_checked_before_simulating(paella, monkeypatch):
+    monkeypatch.setitem(sys.modules, "paella.simulation", None)  # importing it would fail
+    error = paella(*RUN[:-1], "gone/run.parquet", "--system", "Paella", status=2)
+    assert error.startswith("paella: cannot write gone/run.parquet")
+    error = paella("run", "--out", os.devnull + "/x", "--system", "Paella", status=2)
+    assert error.startswith("paella: cannot write /dev/null/x")
+
+
+# ---- interruptions and progress
+
+
+def test_an_interrupt_is_130_and_leaves_nothing(paella, empty_folder, monkeypatch):
+    from paella import simulation
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulation, "run", interrupted)
+    assert paella(*RUN, "--system", "Paella", status=130) == ""
+    assert list(empty_folder.iterdir()) == []
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_progress_is_for_terminals_and_gone_in_the_end(paella, monkeypatch):
+    assert paella(*RUN, "--system", "CUDA-SS").count("\n") == 1
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    paella(*RUN, "--system", "CUDA-SS")
+    text = terminal.getvalue()
+    assert text.startswith("CUDA-SS on h100, 20 jobs ...\r")
+    assert text.endswith(" \r")
