@@ -35,12 +35,12 @@ class SimGpu {
   py::object step() {
     const TimeNs next = device_.next_ns();
     if (next == kNever) return py::none();
-    device_.step();
+    device_.step(next);
     return py::int_(next);
   }
   TimeNs run() {
     TimeNs last = 0;
-    for (TimeNs next; (next = device_.next_ns()) != kNever; last = next) device_.step();
+    for (TimeNs next; (next = device_.next_ns()) != kNever; last = next) device_.step(next);
     return last;
   }
   py::list usage() const {

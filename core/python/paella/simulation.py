@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def simulate(system: str, *, policy: Any = None, config: Config | None = None, **spec: Any) -> pd.DataFrame:
+def simulate(
+    system: str, *, policy: Any = None, config: Config | None = None, **spec: Any
+) -> pd.DataFrame:
     """One run on the simulated GPU: a row per job, times in ns from the run's start.
 
     `spec` has the fields of paella.schema.RunSpec: device, mix, iat_us, sigma, jobs, seed, ...

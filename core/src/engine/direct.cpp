@@ -31,7 +31,6 @@ DirectSubmission::DirectSubmission(const SystemSpec& system,
 }
 
 TimeNs DirectSubmission::next_issue_ns(const Thread& thread) const {
-  if (thread.jobs.empty()) return kNever;
   return std::max(thread.port->now(), jobs_[thread.jobs.front()].ready_ns);
 }
 
@@ -39,7 +38,7 @@ TimeNs DirectSubmission::wake_ns() const {
   TimeNs wake = watcher_.next_event_ns();
   if (!free_streams_.empty()) wake = std::min(wake, client_.next_due_ns());
   wake = std::max(wake, watcher_.now());
-  for (const Thread& thread : threads_) wake = std::min(wake, next_issue_ns(thread));
+  for (const std::int32_t t : busy_threads_) wake = std::min(wake, next_issue_ns(threads_[t]));
   return wake;
 }
 
@@ -47,9 +46,10 @@ void DirectSubmission::step() {
   const TimeNs now = wake_ns();
   watch(now);
   take_requests(now);
-  for (Thread& thread : threads_) {
-    if (next_issue_ns(thread) <= now) issue(thread);
+  for (const std::int32_t t : busy_threads_) {
+    if (next_issue_ns(threads_[t]) <= now) issue(threads_[t]);
   }
+  std::erase_if(busy_threads_, [&](std::int32_t t) { return threads_[t].jobs.empty(); });
 }
 
 void DirectSubmission::take_requests(TimeNs now) {
@@ -70,6 +70,7 @@ void DirectSubmission::take_requests(TimeNs now) {
     }
     jobs_[slot] = {request, now + to_ns(system_.request_latency_us), thread, free_streams_.back()};
     free_streams_.pop_back();
+    if (threads_[thread].jobs.empty()) busy_threads_.push_back(thread);
     threads_[thread].jobs.push_back(slot);
     client_.submitted(request, now);
   }

@@ -69,32 +69,23 @@ class Simulation {
   }
 
   SimulationResult run() {
-    for (;;) {
-      Server* next = nullptr;
-      TimeNs wake = kNever;
-      bool done = true;
-      for (const auto& server : servers_) {
-        if (server->done()) continue;
-        done = false;
-        const TimeNs at = server->wake_ns();
-        if (at < wake) {
-          wake = at;
-          next = server.get();
-        }
-      }
-      if (done) break;
-      // The GPU first, so that a host thread sees all that has happened by its own time.
-      const TimeNs gpu = device_.next_ns();
-      if (gpu != kNever && gpu <= wake) {
+    while (choose_next()) {
+      // The GPU first, so that a host thread sees all that has happened by its own time. Until it
+      // tells the host something, the servers' plans stand.
+      const std::int64_t told = device_.events_sent();
+      TimeNs gpu = device_.next_ns();
+      while (gpu != kNever && gpu <= wake_ns_ && device_.events_sent() == told) {
         elapsed_ns_ = gpu;
-        device_.step();
-      } else if (next) {
-        elapsed_ns_ = wake;
-        next->step();
-      } else {
+        device_.step(gpu);
+        gpu = device_.next_ns();
+      }
+      if (device_.events_sent() != told) continue;
+      if (wake_ns_ == kNever) {
         throw Error("the run cannot go on: " + unfinished() +
                     " jobs wait for an admission that never comes");
       }
+      elapsed_ns_ = wake_ns_;
+      next_->step();
     }
     result_.elapsed_ns = elapsed_ns_;
     // A warm-up lies before time 0; only one server can have had one.
@@ -116,6 +107,21 @@ class Simulation {
   }
 
  private:
+  // The server that wakes first is next_, at wake_ns_; false when all are done.
+  bool choose_next() {
+    next_ = nullptr;
+    wake_ns_ = kNever;
+    for (const auto& server : servers_) {
+      if (server->done()) continue;
+      const TimeNs at = server->wake_ns();
+      if (at < wake_ns_ || !next_) {
+        wake_ns_ = at;
+        next_ = server.get();
+      }
+    }
+    return next_ != nullptr;
+  }
+
   void add_dispatcher() {
     const SystemSpec& system = spec_.system;
     const int process = device_.add_process(system.hardware_queues);
@@ -172,6 +178,8 @@ class Simulation {
   SimDevice device_;
   std::vector<std::unique_ptr<Server>> servers_;
   std::vector<std::function<ServerCounters()>> counters_;
+  Server* next_ = nullptr;
+  TimeNs wake_ns_ = kNever;
   TimeNs elapsed_ns_ = 0;
 };
 

@@ -30,10 +30,10 @@ double HostCosts::issue_at(int queues) const {
 KernelCost kernel_cost(const plan::Kernel& kernel, const DeviceSpec& reference,
                        const DeviceSpec& device) {
   const std::int32_t per_sm = plan::blocks_per_sm(kernel.shape, reference.sm);
-  const bool fits = plan::blocks_per_sm(kernel.shape, device.sm) > 0;
-  if (per_sm < 1 || !fits) {
+  const std::int32_t fit = plan::blocks_per_sm(kernel.shape, device.sm);
+  if (per_sm < 1 || fit < 1) {
     throw Error("kernel " + kernel.name + " fits no SM of " +
-                (fits ? reference.name : device.name) + ": a block needs " +
+                (fit < 1 ? device.name : reference.name) + ": a block needs " +
                 std::to_string(kernel.shape.threads) + " threads, " +
                 std::to_string(kernel.shape.regs_per_thread) + " registers each and " +
                 std::to_string(kernel.shape.smem_bytes) + " bytes of shared memory");
@@ -52,9 +52,10 @@ KernelCost kernel_cost(const plan::Kernel& kernel, const DeviceSpec& reference,
   if (rest > 0) waves += slowed((rest + sms - 1) / sms);
   const auto alone_ns = static_cast<double>(kernel.duration_ns);
   const double ramp_ns = std::min(1e3 * reference.gpu.ramp_us, 0.9 * alone_ns);
-  const auto inverse = [](float x) { return x > 0 ? 1 / x : 0; };
+  const auto inverse = [](float x) { return x > 0 ? 1 / x : 1e6F; };
   KernelCost cost;
   cost.blocks = kernel.blocks;
+  cost.blocks_per_sm = fit;
   cost.block = plan::occupied(kernel.shape, device.sm);
   cost.inv_warps = inverse(cost.block.warps);
   cost.inv_regs = inverse(cost.block.regs);

@@ -50,6 +50,7 @@ class DirectSubmission : public Server {
   gpu::Port& watcher_;
   Client client_;
   std::vector<Thread> threads_;
+  std::vector<std::int32_t> busy_threads_;  // with jobs to issue
   std::vector<std::vector<std::int32_t>> free_threads_;  // of each model, if instances have threads
   std::vector<gpu::StreamId> free_streams_;
   std::vector<Job> jobs_;

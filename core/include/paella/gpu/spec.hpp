@@ -65,7 +65,8 @@ struct DeviceSpec {
 struct KernelCost {
   std::int64_t blocks = 0;
   plan::SmUnits block;                              // what one block occupies
-  float inv_warps = 0, inv_regs = 0, inv_smem = 0;  // reciprocals, 0 where nothing is used
+  float inv_warps = 0, inv_regs = 0, inv_smem = 0;  // reciprocals, large where nothing is used
+  std::int32_t blocks_per_sm = 0;
   double load = 0;     // of one block, as a fraction of an SM's rate
   double work_ns = 0;  // of one block at full rate
 };

@@ -75,8 +75,7 @@ TimeNs SimDevice::next_ns() const {
   return next;
 }
 
-void SimDevice::step() {
-  const TimeNs now = next_ns();
+void SimDevice::step(TimeNs now) {
   while (!timers_.empty() && timers_.top().at == now) {
     const Timer timer = timers_.top();
     timers_.pop();
@@ -335,6 +334,7 @@ void SimDevice::complete(OpId id, TimeNs now) {
         const double latency_us = unit.work.notify == Notify::kBlocks ? gpu.callback_latency_us
                                                                       : gpu.query_latency_us;
         port.callbacks_.push_back({now + to_ns(latency_us), done});
+        ++events_sent_;
       }
     }
     --context_of(id).units[unit.work.model];
@@ -409,6 +409,7 @@ void SimDevice::SimPort::poll(std::vector<Event>& events) {
 void SimDevice::SimPort::flag(TimeNs at, const Event& event) {
   if (!flags_.empty()) at = std::max(at, flags_.back().at);
   flags_.push_back({at, event});
+  ++device_.events_sent_;
 }
 
 void SimDevice::SimPort::idle_until(TimeNs until) {

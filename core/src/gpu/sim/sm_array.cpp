@@ -1,7 +1,7 @@
 #include "paella/gpu/sim/sm_array.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <functional>
 
 #include "paella/error.hpp"
 
@@ -12,6 +12,7 @@ namespace {
 // integer is one unit of shared memory in 1,824 (5e-4), far above this and above rounding.
 constexpr float kRoundUp = 1e-4F;
 constexpr double kEndSlackNs = 1e-3;
+constexpr double kTogether = 0.1;  // of a block's work
 
 }  // namespace
 
@@ -19,10 +20,7 @@ SmArray::SmArray(const plan::SmLimits& sm, record::Timeline* timeline)
     : capacity_(plan::capacity(sm)),
       timeline_(timeline),
       classes_(sm.count),
-      free_warps_(sm.count),
-      free_regs_(sm.count),
-      free_smem_(sm.count),
-      free_blocks_(sm.count),
+      groups_(sm.count),
       room_(sm.count),
       ends_(sm.count) {
   if (sm.blocks > kMaxGroups) {
@@ -30,14 +28,12 @@ SmArray::SmArray(const plan::SmLimits& sm, record::Timeline* timeline)
                 std::to_string(kMaxGroups) + " are supported");
   }
   classes_[0].sms = sm.count;
-  free_warps_[0] = capacity_.warps;
-  free_regs_[0] = capacity_.regs;
-  free_smem_[0] = capacity_.smem;
-  free_blocks_[0] = capacity_.blocks;
+  classes_[0].free = capacity_;
   touched_.reserve(sm.count);
   emptied_.reserve(sm.count);
   if (timeline_) {
     ids_.resize(sm.count);
+    started_ns_.resize(sm.count);
     for (std::int32_t i = 0; i < sm.count; ++i) ids_[0].push_back(i);
   }
 }
@@ -52,21 +48,21 @@ void SmArray::touch(std::int32_t c, TimeNs now) {
 }
 
 void SmArray::finish(TimeNs now, std::vector<Finished>& finished) {
-  while (ends_.top_time() <= now) {
-    const std::int32_t c = ends_.top();
-    ends_.set(c, kNever);  // settle() sets the next one
+  ends_.each_until(now, [&](std::int32_t c) {
     touch(c, now);
     Class& k = classes_[c];
+    const Groups& groups = groups_[c];
     // The due group ends whatever rounding left of it.
-    k.virtual_ns = std::max(k.virtual_ns, k.group[k.groups - 1].end);
-    while (k.groups > 0 && k.group[k.groups - 1].end <= k.virtual_ns + kEndSlackNs) {
-      const Group& g = k.group[--k.groups];
+    k.virtual_ns = std::max(k.virtual_ns, groups[k.groups - 1].end);
+    while (k.groups > 0 && groups[k.groups - 1].end <= k.virtual_ns + kEndSlackNs) {
+      const Group& g = groups[--k.groups];
+      const KernelCost& cost = *runs_[g.run].cost;
       const auto blocks = static_cast<float>(g.blocks);
-      free_warps_[c] += blocks * g.cost->block.warps;
-      free_regs_[c] += blocks * g.cost->block.regs;
-      free_smem_[c] += blocks * g.cost->block.smem;
-      free_blocks_[c] += blocks;
-      k.load -= g.blocks * g.cost->load;
+      k.free.warps += blocks * cost.block.warps;
+      k.free.regs += blocks * cost.block.regs;
+      k.free.smem += blocks * cost.block.smem;
+      k.free.blocks += blocks;
+      k.load -= g.blocks * cost.load;
       const std::int64_t ended = std::int64_t{g.blocks} * k.sms;
       if (!finished.empty() && finished.back().run == g.run) {
         finished.back().blocks += ended;
@@ -75,11 +71,18 @@ void SmArray::finish(TimeNs now, std::vector<Finished>& finished) {
       }
       if (timeline_) {
         for (std::int32_t sm : ids_[c]) {
-          timeline_->blocks.push_back({g.run, sm, g.blocks, g.started_ns, now});
+          timeline_->blocks.push_back({g.run, sm, g.blocks, started_ns_[c][k.groups], now});
         }
       }
     }
-  }
+  });
+}
+
+std::int32_t SmArray::room(const Class& k, const KernelCost& cost) const {
+  const plan::SmUnits& free = k.free;
+  const float fit = std::min(std::min(free.warps * cost.inv_warps, free.regs * cost.inv_regs),
+                             std::min(free.smem * cost.inv_smem, free.blocks));
+  return static_cast<std::int32_t>(fit + kRoundUp);
 }
 
 std::int64_t SmArray::place(std::int32_t run, const KernelCost& cost, double work_ns,
@@ -87,22 +90,30 @@ std::int64_t SmArray::place(std::int32_t run, const KernelCost& cost, double wor
   const bool everywhere = where == Where::kEverywhere;
   const auto candidates = static_cast<std::int32_t>(everywhere ? active_ : touched_.size());
   const auto candidate = [&](std::int32_t i) { return everywhere ? i : touched_[i]; };
-  const auto room = [&](std::int32_t c) {
-    const float fit = std::min(
-        std::min(cost.inv_warps > 0 ? free_warps_[c] * cost.inv_warps : capacity_.blocks,
-                 cost.inv_regs > 0 ? free_regs_[c] * cost.inv_regs : capacity_.blocks),
-        std::min(cost.inv_smem > 0 ? free_smem_[c] * cost.inv_smem : capacity_.blocks,
-                 free_blocks_[c]));
-    return static_cast<std::int32_t>(fit + kRoundUp);
-  };
+  if (static_cast<std::size_t>(run) >= runs_.size()) runs_.resize(run + 1);
+  runs_[run] = {&cost, work_ns};
+
+  if (candidates == 1) {
+    const std::int32_t c = candidate(0);
+    const Class& k = classes_[c];
+    const std::int32_t fit = room(k, cost);
+    if (fit == 0) return 0;
+    if (blocks >= std::int64_t{fit} * k.sms) {
+      const std::int64_t placed = std::int64_t{fit} * k.sms;
+      touch(c, now);
+      add(c, run, fit);
+      return placed;
+    }
+  }
 
   // How many SMs have room for exactly so many blocks.
-  std::array<std::int64_t, kMaxGroups + 1> sms_with{};
+  std::array<std::int32_t, kMaxGroups + 1> sms_with;
+  std::fill_n(sms_with.begin(), cost.blocks_per_sm + 1, 0);
   std::int32_t level = 0;
   for (std::int32_t i = 0; i < candidates; ++i) {
-    const std::int32_t c = candidate(i);
-    room_[i] = room(c);
-    sms_with[room_[i]] += classes_[c].sms;
+    const Class& k = classes_[candidate(i)];
+    room_[i] = room(k, cost);
+    sms_with[room_[i]] += k.sms;
     level = std::max(level, room_[i]);
   }
 
@@ -117,7 +128,7 @@ std::int64_t SmArray::place(std::int32_t run, const KernelCost& cost, double wor
   std::int64_t last = level > 0 ? left : 0;
   for (std::int32_t i = 0; i < candidates; ++i) {
     if (room_[i] == 0 || room_[i] < level) continue;
-    std::int32_t c = candidate(i);
+    const std::int32_t c = candidate(i);
     const std::int32_t each = room_[i] - level;
     const auto one_more = static_cast<std::int32_t>(std::min<std::int64_t>(last, classes_[c].sms));
     last -= one_more;
@@ -125,53 +136,50 @@ std::int64_t SmArray::place(std::int32_t run, const KernelCost& cost, double wor
     touch(c, now);
     if (one_more > 0 && one_more < classes_[c].sms) {
       const std::int32_t rest = split(c, classes_[c].sms - one_more);
-      if (each > 0) add(rest, {work_ns, &cost, run, each, now});
+      if (each > 0) add(rest, run, each);
     }
-    add(c, {work_ns, &cost, run, each + (one_more > 0), now});
+    add(c, run, each + (one_more > 0));
   }
   return level > 0 ? blocks : blocks - left;
 }
 
-std::int32_t SmArray::split(std::int32_t c, std::int32_t sms) {
-  const std::int32_t to = active_++;
-  Class& from = classes_[c];
-  Class& k = classes_[to];
-  k.groups = from.groups;
-  k.load = from.load;
-  k.rate = from.rate;
-  k.virtual_ns = from.virtual_ns;
-  k.at_ns = from.at_ns;
-  std::copy_n(from.group.begin(), from.groups, k.group.begin());
-  free_warps_[to] = free_warps_[c];
-  free_regs_[to] = free_regs_[c];
-  free_smem_[to] = free_smem_[c];
-  free_blocks_[to] = free_blocks_[c];
-  k.sms = sms;
-  from.sms -= sms;
-  k.touched = true;
-  touched_.push_back(to);
-  if (timeline_) {
-    ids_[to].assign(ids_[c].end() - sms, ids_[c].end());
-    ids_[c].resize(ids_[c].size() - sms);
-  }
-  return to;
-}
-
-// `group.end` counts from now.
-void SmArray::add(std::int32_t c, Group group) {
+void SmArray::add(std::int32_t c, std::int32_t run, std::int32_t blocks) {
   Class& k = classes_[c];
-  const KernelCost& cost = *group.cost;
-  const auto n = static_cast<float>(group.blocks);
-  free_warps_[c] -= n * cost.block.warps;
-  free_regs_[c] -= n * cost.block.regs;
-  free_smem_[c] -= n * cost.block.smem;
-  free_blocks_[c] -= n;
-  k.load += group.blocks * cost.load;
-  group.end += k.virtual_ns;
-  std::int32_t at = k.groups++;
-  for (; at > 0 && k.group[at - 1].end < group.end; --at) k.group[at] = k.group[at - 1];
-  k.group[at] = group;
-  groups_placed_ += 1;
+  const auto [cost, work_ns] = runs_[run];
+  const auto n = static_cast<float>(blocks);
+  k.free.warps -= n * cost->block.warps;
+  k.free.regs -= n * cost->block.regs;
+  k.free.smem -= n * cost->block.smem;
+  k.free.blocks -= n;
+  k.load += blocks * cost->load;
+
+  Groups& groups = groups_[c];
+  Group group{k.virtual_ns + work_ns, run, blocks};
+  TimeNs started_ns = k.at_ns;
+  std::int32_t at = k.groups;
+  const double near = group.end - kTogether * work_ns;
+  for (std::int32_t i = at; i-- > 0 && groups[i].end <= group.end;) {
+    if (groups[i].run != run || groups[i].end < near) continue;
+    const std::int32_t both = groups[i].blocks + blocks;
+    group.end = (groups[i].end * groups[i].blocks + group.end * blocks) / both;
+    group.blocks = both;
+    at = i;  // takes the other's place
+    break;
+  }
+  if (at < k.groups) {
+    if (timeline_) started_ns = started_ns_[c][at];
+  } else {
+    ++k.groups;
+    ++groups_placed_;
+  }
+  const auto put = [&](std::int32_t to, const Group& g, TimeNs started) {
+    groups[to] = g;
+    if (timeline_) started_ns_[c][to] = started;
+  };
+  for (; at > 0 && groups[at - 1].end < group.end; --at) {
+    put(at, groups[at - 1], timeline_ ? started_ns_[c][at - 1] : 0);
+  }
+  put(at, group, started_ns);
 }
 
 void SmArray::settle(TimeNs now) {
@@ -180,7 +188,6 @@ void SmArray::settle(TimeNs now) {
     k.touched = false;
     if (k.groups == 0) {
       k.load = 0;
-      k.rate = 1;
       k.virtual_ns = 0;
       ends_.set(c, kNever);
       emptied_.push_back(c);
@@ -188,67 +195,65 @@ void SmArray::settle(TimeNs now) {
     }
     const double slowed = slowdown(k.load);
     k.rate = 1 / slowed;
-    const double left_ns = (k.group[k.groups - 1].end - k.virtual_ns) * slowed;
-    ends_.set(c, now + std::max<TimeNs>(1, static_cast<TimeNs>(std::ceil(left_ns))));
+    const double left_ns = (groups_[c][k.groups - 1].end - k.virtual_ns) * slowed;
+    ends_.set(c, now + static_cast<TimeNs>(left_ns) + 1);
   }
   touched_.clear();
   if (!emptied_.empty()) merge_empty();
 }
 
-void SmArray::merge_empty() {
-  // An empty class that was not touched may exist as well; emptied_ then holds the others.
-  std::int32_t keep = emptied_.front();
-  for (std::int32_t c = 0; c < active_; ++c) {
-    if (classes_[c].groups == 0) {
-      keep = c;
-      break;
-    }
+std::int32_t SmArray::split(std::int32_t c, std::int32_t sms) {
+  const std::int32_t to = active_++;
+  copy(c, to);
+  classes_[to].sms = sms;
+  classes_[c].sms -= sms;
+  touched_.push_back(to);  // like c
+  if (timeline_) {
+    ids_[to].assign(ids_[c].end() - sms, ids_[c].end());
+    ids_[c].resize(ids_[c].size() - sms);
   }
+  return to;
+}
+
+void SmArray::copy(std::int32_t from, std::int32_t to) {
+  classes_[to] = classes_[from];
+  std::copy_n(groups_[from].begin(), classes_[from].groups, groups_[to].begin());
+  if (timeline_) started_ns_[to] = started_ns_[from];
+}
+
+// All SMs that run empty become one class: the one with the lowest index.
+void SmArray::merge_empty() {
+  std::int32_t keep = 0;
+  while (classes_[keep].groups > 0) ++keep;
   std::sort(emptied_.begin(), emptied_.end(), std::greater<>());
-  for (std::int32_t c : emptied_) {
+  for (const std::int32_t c : emptied_) {
     if (c == keep) continue;
     classes_[keep].sms += classes_[c].sms;
     if (timeline_) {
       ids_[keep].insert(ids_[keep].end(), ids_[c].begin(), ids_[c].end());
       std::sort(ids_[keep].begin(), ids_[keep].end());
     }
-    move_class(--active_, c);
+    const std::int32_t last = --active_;
+    if (c != last) {
+      copy(last, c);
+      ends_.set(c, ends_.time(last));
+      ends_.set(last, kNever);
+      if (timeline_) ids_[c].swap(ids_[last]);
+    }
+    if (timeline_) ids_[last].clear();
   }
   emptied_.clear();
-}
-
-void SmArray::move_class(std::int32_t from, std::int32_t to) {
-  if (from != to) {
-    Class& a = classes_[from];
-    Class& b = classes_[to];
-    b.sms = a.sms;
-    b.groups = a.groups;
-    b.touched = a.touched;
-    b.load = a.load;
-    b.rate = a.rate;
-    b.virtual_ns = a.virtual_ns;
-    b.at_ns = a.at_ns;
-    std::copy_n(a.group.begin(), a.groups, b.group.begin());
-    free_warps_[to] = free_warps_[from];
-    free_regs_[to] = free_regs_[from];
-    free_smem_[to] = free_smem_[from];
-    free_blocks_[to] = free_blocks_[from];
-    ends_.set(to, ends_.time(from));
-    ends_.set(from, kNever);
-    if (timeline_) ids_[to].swap(ids_[from]);
-  }
-  classes_[from].groups = 0;
-  classes_[from].touched = false;
-  if (timeline_) ids_[from].clear();
 }
 
 std::vector<SmArray::Usage> SmArray::usage() const {
   std::vector<Usage> all;
   for (std::int32_t c = 0; c < active_; ++c) {
-    all.push_back({classes_[c].sms, static_cast<std::int32_t>(capacity_.warps - free_warps_[c]),
-                   static_cast<std::int32_t>(capacity_.regs - free_regs_[c]),
-                   static_cast<std::int32_t>(capacity_.smem - free_smem_[c]),
-                   static_cast<std::int32_t>(capacity_.blocks - free_blocks_[c])});
+    const Class& k = classes_[c];
+    const auto used = [](float capacity, float free) {
+      return static_cast<std::int32_t>(capacity - free);
+    };
+    all.push_back({k.sms, used(capacity_.warps, k.free.warps), used(capacity_.regs, k.free.regs),
+                   used(capacity_.smem, k.free.smem), used(capacity_.blocks, k.free.blocks)});
   }
   return all;
 }

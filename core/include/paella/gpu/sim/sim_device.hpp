@@ -54,12 +54,13 @@ class SimDevice {
 
   // Time of the next thing that happens on the GPU; kNever if nothing will by itself.
   TimeNs next_ns() const;
-  // Lets everything due at next_ns() happen.
-  void step();
+  // Lets everything due at `now` happen, which must be next_ns().
+  void step(TimeNs now);
 
   const ModelCost& cost(int model) const { return models_[model]; }
   std::vector<SmArray::Usage> usage() const;
   std::int64_t groups_placed() const;
+  std::int64_t events_sent() const { return events_sent_; }
 
  private:
   using OpId = std::int32_t;
@@ -169,6 +170,7 @@ class SimDevice {
   std::int64_t order_ = 0;
   std::int32_t active_ = 0;  // context whose time slice it is
   TimeNs slice_end_ns_ = 0;
+  std::int64_t events_sent_ = 0;
   double channel_free_us_ = 0;  // of the notifications' way to the host
 };
 

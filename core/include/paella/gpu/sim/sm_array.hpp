@@ -14,9 +14,10 @@ namespace paella::gpu::sim {
 //
 // SMs in the same state are kept once, as a class with a count; a class splits when a kernel's
 // last blocks reach only some of its SMs, and classes that run empty merge again. Blocks of one
-// kernel that start together on an SM are one group. All blocks of an SM advance at one common
-// rate, 1 / max(1, load), so each class needs only its own virtual time to know which group ends
-// next.
+// kernel that start together on an SM are one group, and so are those that start within a small
+// part of their length of each other: they end together, at their mean end. All blocks of an SM
+// advance at one common rate, 1 / max(1, load), so each class needs only its own virtual time to
+// know which group ends next.
 //
 // Within one instant the order is: finish(), then place() as often as wanted, then settle().
 class SmArray {
@@ -37,7 +38,7 @@ class SmArray {
 
   // Places up to `blocks` blocks of `run`, each on the SM with room for most of them (rule 6), and
   // returns how many found room. kWhereBlocksFinished is enough if nothing fitted before.
-  // Each takes `work_ns` at full rate.
+  // Each takes `work_ns` at full rate. `cost` must stay where it is until the blocks have ended.
   std::int64_t place(std::int32_t run, const KernelCost& cost, double work_ns, std::int64_t blocks,
                      TimeNs now, Where where);
 
@@ -57,34 +58,42 @@ class SmArray {
 
   struct Group {
     double end;  // in the class's virtual time
-    const KernelCost* cost;
     std::int32_t run;
     std::int32_t blocks;  // on each SM of the class
-    TimeNs started_ns;
   };
-  struct Class {
+  using Groups = std::array<Group, kMaxGroups>;  // latest end first
+  struct Run {
+    const KernelCost* cost;
+    double work_ns;
+  };
+  struct alignas(64) Class {
+    plan::SmUnits free;  // of each SM
     std::int32_t sms = 0;
-    std::int32_t groups = 0;
+    std::int16_t groups = 0;
     bool touched = false;
     double load = 0;
     double rate = 1;
     double virtual_ns = 0;
     TimeNs at_ns = 0;
-    std::array<Group, kMaxGroups> group;  // latest end first
   };
 
+  std::int32_t room(const Class& k, const KernelCost& cost) const;
   void touch(std::int32_t c, TimeNs now);
   std::int32_t split(std::int32_t c, std::int32_t sms);
-  void add(std::int32_t c, Group group);
-  void move_class(std::int32_t from, std::int32_t to);
+  void copy(std::int32_t from, std::int32_t to);
+  void add(std::int32_t c, std::int32_t run, std::int32_t blocks);
   void merge_empty();
 
   plan::SmUnits capacity_;
   record::Timeline* timeline_;
-  std::vector<Class> classes_;  // only the first active_ are in use
+  // By class; only the first active_ are in use.
+  std::vector<Class> classes_;
+  std::vector<Groups> groups_;
+  std::vector<Run> runs_;
   std::int32_t active_ = 1;
-  std::vector<float> free_warps_, free_regs_, free_smem_, free_blocks_;  // by class, per SM
-  std::vector<std::vector<std::int32_t>> ids_;  // SMs of a class, kept only for a timeline
+  // Kept only for a timeline: the SMs of a class, and when each of its groups started.
+  std::vector<std::vector<std::int32_t>> ids_;
+  std::vector<std::array<TimeNs, kMaxGroups>> started_ns_;
   std::vector<std::int32_t> room_;
   std::vector<std::int32_t> touched_;
   std::vector<std::int32_t> emptied_;
