@@ -39,6 +39,7 @@ gpu::DeviceSpec device_spec(const py::dict& d) {
   for (const auto& [queues, us] : get<std::map<int, double>>(h, "issue_us")) {
     host.issue_us.emplace_back(queues, us);
   }
+  host.first_launch_us = get<double>(h, "first_launch_us");
   host.graph_issue_us = get<double>(h, "graph_issue_us");
   host.graph_kernel_us = get<double>(h, "graph_kernel_us");
   host.notify_issue_us = get<double>(h, "notify_issue_us");

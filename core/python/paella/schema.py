@@ -67,6 +67,7 @@ class HostCosts(Strict):
     """CPU time, in µs, of the host thread that does it."""
 
     issue_us: dict[Count, NonNegative]  # hardware queues in use -> one kernel launch
+    first_launch_us: NonNegative = 0.0  # more, for the first launch into a stream
     graph_issue_us: NonNegative = 0.0  # of a graph
     graph_kernel_us: NonNegative = 0.0  # and of each kernel in it
     notify_issue_us: NonNegative = 0.0  # a stream-ordered write after a unit of plain kernels

@@ -38,6 +38,7 @@ struct CopyRates {
 // CPU time of the thread that does it.
 struct HostCosts {
   std::vector<std::pair<double, double>> issue_us;  // hardware queues in use -> one launch
+  double first_launch_us = 0;  // more for the first launch into a stream
   double graph_issue_us = 0;   // of a graph
   double graph_kernel_us = 0;  // and of each kernel in it
   double notify_issue_us = 0;  // a stream-ordered write after a unit of plain kernels

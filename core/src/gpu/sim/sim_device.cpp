@@ -169,6 +169,8 @@ void SimDevice::submit(SimPort& port, StreamId stream, const WorkUnit& work) {
   const Process& process = processes_[port.process_];
   const HostCosts& host = spec_.host;
   const double issue_us = host.issue_at(std::min(process.streams, process.queues));
+  if (!streams_[stream].used) port.spend(host.first_launch_us);
+  streams_[stream].used = true;
   TimeNs arrives = 0;
   const auto call = [&](double us) {
     port.spend(us);

@@ -94,6 +94,7 @@ class SimDevice {
     std::int32_t process;
     std::int32_t queue;
     std::int32_t priority;
+    bool used = false;
     OpId head = kNone, tail = kNone;
   };
   struct Process {
