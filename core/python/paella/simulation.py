@@ -62,7 +62,7 @@ def specification(run: Run, policy: Any = None) -> dict[str, Any]:
         "instances": [entry.instances for entry in run.mix.models],
         "cap": run.cap,
         "system": _system(run, policy),
-        "mps": True,
+        "mps": run.system.sharing == "mps",
         "job_models": trace.model,
         "job_due_ns": (trace.due_us * 1e3).round().astype("int64"),
         "closed_loop": run.spec.clients or 0,

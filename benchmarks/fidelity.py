@@ -1,0 +1,176 @@
+"""How far the simulated H100 is from the measured one.
+
+Prints measured, simulated and error for every figure of the kernel profile: each model alone, the
+concurrency curves, the hardware-queue tables; then for the CUDA-MS and segment experiments on the
+eight-model mix, which no parameter was fitted to.
+
+    python benchmarks/fidelity.py [--device h100] [--json]
+"""
+
+import argparse
+import json
+import statistics
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from paella import _core
+from paella.config import Config, resolve
+from paella.schema import RunSpec
+from paella.simulation import device_specification, model_specification, run
+
+QUEUE_KERNEL_US = 95
+INDEPENDENT_KERNEL_US = 550
+SYNC_US = 10.0  # launch_to_stream_sync of the profile
+
+# A throwaway engine on the same H100 and on 40 of its SMs (MPS, 30 %), sigma 2, 3000 jobs, seed 1:
+# device, system with its settings, mean inter-arrival time (us), mean and p99 latency (ms). The
+# middle of several results where an experiment was repeated. Points past saturation are left
+# out: their inter-arrival times were not written down.
+SHORTEST = {"policy.alpha": "0"}
+TWELVE = {"policy.alpha": "0", "admission.jobs": "12"}
+EXPERIMENTS = [
+    ("h100", "CUDA-MS", {}, 1000, 6.5, 22.1),
+    ("h100", "CUDA-MS", {}, 500, 14.7, 54.0),
+    ("h100", "CUDA-MS", {}, 400, 26.0, 87.4),
+    ("h100", "CUDA-Graphs", {}, 1000, 5.1, 15.0),
+    ("h100", "CUDA-Graphs", {}, 500, 15.7, 82.0),
+    ("h100", "CUDA-Graphs", {}, 400, 25.6, 94.5),
+    ("h100", "Paella-seg", SHORTEST, 1000, 5.2, 15.3),
+    ("h100", "Paella-seg", SHORTEST, 500, 10.4, 76.7),
+    ("h100", "Paella-seg", {"policy.alpha": "0.1"}, 500, 10.4, 60.4),
+    ("h100", "Paella-seg", {"policy.alpha": "0.5"}, 500, 11.2, 46.2),
+    ("h100", "Paella-seg", SHORTEST, 400, 14.7, 118.4),
+    ("h100", "Paella-seg", {"policy.alpha": "0.1"}, 400, 14.8, 83.6),
+    ("h100-40sm", "CUDA-MS", {}, 2000, 22.1, 111.9),
+    ("h100-40sm", "CUDA-MS", {}, 1333, 59.4, 268.2),
+    ("h100-40sm", "Paella-seg", TWELVE, 2000, 15.3, 115.8),
+    ("h100-40sm", "Paella-seg", TWELVE, 1333, 34.9, 393.9),
+]
+
+
+@dataclass
+class Point:
+    table: str
+    what: str
+    measured: float
+    simulated: float
+
+    @property
+    def error(self) -> float:
+        return self.simulated / self.measured - 1
+
+
+class Gpu:
+    """The simulated device with some models, one process and its streams."""
+
+    def __init__(self, device: dict, models: list[dict], queues: int, streams: int):
+        self.sim = _core.SimGpu(device, device, models)
+        process = self.sim.add_process(queues)
+        self.streams = [self.sim.add_stream(process) for _ in range(streams)]
+
+
+def behind_a_gate(device: dict) -> dict:
+    """The device with everything issued beforehand: launches cost the host nothing."""
+    free = {key: 0.0 for key in device["host"]} | {"issue_us": {1: 0.0}}
+    return device | {"host": free, "gpu": device["gpu"] | {"launch_latency_us": 0.0}}
+
+
+def alone(device, profile):
+    for name, model in profile.models.items():
+        plan = model_specification(name, model)
+        for table, graph, measured_ms in (
+            ("alone, one stream (ms)", False, model.alone_stream_ms),
+            ("alone, one graph (ms)", True, model.graph_ms),
+        ):
+            gpu = Gpu(behind_a_gate(device), [plan], 8, 1)
+            gpu.sim.submit(gpu.streams[0], 0, 0, len(model.kernels), graph=graph)
+            yield Point(table, name, measured_ms, gpu.sim.run() / 1e6)
+
+
+def concurrency(device, profile, seconds=0.06):
+    for name, curve in profile.concurrency.items():
+        if name == "about":
+            continue
+        model = profile.models[name]
+        graphs = max(6, min(24, round(seconds * 1e3 / model.graph_ms)))
+        for streams, measured in curve.items():
+            gpu = Gpu(behind_a_gate(device), [model_specification(name, model)], 32, int(streams))
+            for _ in range(graphs):
+                for stream in gpu.streams:
+                    gpu.sim.submit(stream, 0, 0, len(model.kernels), graph=True)
+            rate = len(gpu.streams) * graphs / (gpu.sim.run() / 1e9)
+            yield Point("concurrency (req/s)", f"{name}, {streams} streams", measured, rate)
+
+
+def one_block(kernels: int, us: float) -> dict:
+    rows = [("one_block", 1, 128, 32, 0, round(us * 1e3))] * kernels
+    sizes = dict.fromkeys(("input_bytes", "output_bytes", "weights_bytes", "arena_bytes"), 0)
+    return {"name": "one_block", "kernels": rows, **sizes}
+
+
+def hardware_queues(device, profile):
+    gated, chain = behind_a_gate(device), one_block(8, QUEUE_KERNEL_US)
+    for queues in (8, 32):
+        for order, curve in profile.hardware_queues[f"CUDA_DEVICE_MAX_CONNECTIONS={queues}"].items():
+            for streams, measured in curve.items():
+                gpu = Gpu(gated, [chain], queues, int(streams))
+                steps = [(0, 8)] if order == "job_by_job" else [(k, k + 1) for k in range(8)]
+                for first, last in steps:
+                    for stream in gpu.streams:
+                        gpu.sim.submit(stream, 0, first, last)
+                what = f"{queues} queues, {order}, {streams} streams"
+                yield Point("hardware queues (us)", what, measured, gpu.sim.run() / 1e3)
+    for streams, measured in profile.hardware_queues["independent"].items():
+        if streams == "about":
+            continue
+        gpu = Gpu(device, [one_block(1, INDEPENDENT_KERNEL_US)], 32, int(streams))
+        for stream in gpu.streams:
+            gpu.sim.submit(stream, 0, 0, 1)
+        what = f"32 queues, independent, {streams} streams"
+        yield Point("hardware queues (us)", what, measured, gpu.sim.run() / 1e3 + SYNC_US)
+
+
+def experiments():
+    config = Config()
+    for device, system, overrides, iat_us, mean_ms, p99_ms in EXPERIMENTS:
+        result = run(resolve(RunSpec(system, device=device, iat_us=iat_us, overrides=overrides), config))
+        latency_ms = np.sort(result.finished_ns - result.due_ns) / 1e6
+        options = "".join(f", {key.split('.')[1]} {value}" for key, value in overrides.items())
+        what = f"{device} {system}{options}, iat {iat_us} us"
+        yield Point("second look: mean (ms)", what, mean_ms, latency_ms.mean())
+        p99 = latency_ms[int(len(latency_ms) * 0.99)]
+        yield Point("second look: p99 (ms)", what, p99_ms, p99)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--device", default="h100")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    config = Config()
+    device = config.device(args.device)
+    profile = config.profile(device.profile)
+    spec = device_specification(device)
+    points = [
+        point
+        for table in (alone, concurrency, hardware_queues)
+        for point in table(spec, profile)
+    ]
+    if args.device == "h100":
+        points += experiments()
+    if args.json:
+        print(json.dumps([asdict(p) | {"error": p.error} for p in points]))
+        return
+    print(f"{device.label}, simulated by {_core.engine_version} with profile {profile.name}")
+    for table in dict.fromkeys(p.table for p in points):
+        rows = [p for p in points if p.table == table]
+        errors = [abs(p.error) for p in rows]
+        print(f"\n{table:<58} {'measured':>9} {'simulated':>9} {'error':>7}")
+        for p in rows:
+            print(f"  {p.what:<56} {p.measured:>9.5g} {p.simulated:>9.5g} {p.error:>+7.1%}")
+        print(f"  {'median, largest error':<76} {statistics.median(errors):.1%} {max(errors):.1%}")
+
+
+if __name__ == "__main__":
+    main()
