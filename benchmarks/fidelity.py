@@ -23,12 +23,15 @@ QUEUE_KERNEL_US = 95
 INDEPENDENT_KERNEL_US = 550
 SYNC_US = 10.0  # launch_to_stream_sync of the profile
 
+
 # A throwaway engine on the same H100 and on 40 of its SMs (MPS, 30 %), sigma 2, 3000 jobs, seed 1:
 # device, system with its settings, mean inter-arrival time (us), mean and p99 latency (ms). The
 # middle of several results where an experiment was repeated. Points past saturation are left
 # out: their inter-arrival times were not written down.
-SHORTEST = {"policy.alpha": "0"}
-TWELVE = {"policy.alpha": "0", "admission.jobs": "12"}
+def segments(alpha, jobs):
+    return {"policy.alpha": str(alpha), "admission": f"{{name: jobs, jobs: {jobs}}}"}
+
+
 EXPERIMENTS = [
     ("h100", "CUDA-MS", {}, 1000, 6.5, 22.1),
     ("h100", "CUDA-MS", {}, 500, 14.7, 54.0),
@@ -36,16 +39,16 @@ EXPERIMENTS = [
     ("h100", "CUDA-Graphs", {}, 1000, 5.1, 15.0),
     ("h100", "CUDA-Graphs", {}, 500, 15.7, 82.0),
     ("h100", "CUDA-Graphs", {}, 400, 25.6, 94.5),
-    ("h100", "Paella-seg", SHORTEST, 1000, 5.2, 15.3),
-    ("h100", "Paella-seg", SHORTEST, 500, 10.4, 76.7),
-    ("h100", "Paella-seg", {"policy.alpha": "0.1"}, 500, 10.4, 60.4),
-    ("h100", "Paella-seg", {"policy.alpha": "0.5"}, 500, 11.2, 46.2),
-    ("h100", "Paella-seg", SHORTEST, 400, 14.7, 118.4),
-    ("h100", "Paella-seg", {"policy.alpha": "0.1"}, 400, 14.8, 83.6),
+    ("h100", "Paella-seg", segments(0, 32), 1000, 5.2, 15.3),
+    ("h100", "Paella-seg", segments(0, 32), 500, 10.4, 76.7),
+    ("h100", "Paella-seg", segments(0.1, 32), 500, 10.4, 60.4),
+    ("h100", "Paella-seg", segments(0.5, 32), 500, 11.2, 46.2),
+    ("h100", "Paella-seg", segments(0, 32), 400, 14.7, 118.4),
+    ("h100", "Paella-seg", segments(0.1, 32), 400, 14.8, 83.6),
     ("h100-40sm", "CUDA-MS", {}, 2000, 22.1, 111.9),
     ("h100-40sm", "CUDA-MS", {}, 1333, 59.4, 268.2),
-    ("h100-40sm", "Paella-seg", TWELVE, 2000, 15.3, 115.8),
-    ("h100-40sm", "Paella-seg", TWELVE, 1333, 34.9, 393.9),
+    ("h100-40sm", "Paella-seg", segments(0, 12), 2000, 15.3, 115.8),
+    ("h100-40sm", "Paella-seg", segments(0, 12), 1333, 34.9, 393.9),
 ]
 
 
@@ -112,7 +115,9 @@ def one_block(kernels: int, us: float) -> dict:
 def hardware_queues(device, profile):
     gated, chain = behind_a_gate(device), one_block(8, QUEUE_KERNEL_US)
     for queues in (8, 32):
-        for order, curve in profile.hardware_queues[f"CUDA_DEVICE_MAX_CONNECTIONS={queues}"].items():
+        for order, curve in profile.hardware_queues[
+            f"CUDA_DEVICE_MAX_CONNECTIONS={queues}"
+        ].items():
             for streams, measured in curve.items():
                 gpu = Gpu(gated, [chain], queues, int(streams))
                 steps = [(0, 8)] if order == "job_by_job" else [(k, k + 1) for k in range(8)]
@@ -134,10 +139,12 @@ def hardware_queues(device, profile):
 def experiments():
     config = Config()
     for device, system, overrides, iat_us, mean_ms, p99_ms in EXPERIMENTS:
-        result = run(resolve(RunSpec(system, device=device, iat_us=iat_us, overrides=overrides), config))
+        result = run(
+            resolve(RunSpec(system, device=device, iat_us=iat_us, overrides=overrides), config)
+        )
         latency_ms = np.sort(result.finished_ns - result.due_ns) / 1e6
-        options = "".join(f", {key.split('.')[1]} {value}" for key, value in overrides.items())
-        what = f"{device} {system}{options}, iat {iat_us} us"
+        alpha = f", alpha {overrides['policy.alpha']}" if overrides else ""
+        what = f"{device} {system}{alpha}, iat {iat_us} us"
         yield Point("second look: mean (ms)", what, mean_ms, latency_ms.mean())
         p99 = latency_ms[int(len(latency_ms) * 0.99)]
         yield Point("second look: p99 (ms)", what, p99_ms, p99)
@@ -153,9 +160,7 @@ def main():
     profile = config.profile(device.profile)
     spec = device_specification(device)
     points = [
-        point
-        for table in (alone, concurrency, hardware_queues)
-        for point in table(spec, profile)
+        point for table in (alone, concurrency, hardware_queues) for point in table(spec, profile)
     ]
     if args.device == "h100":
         points += experiments()

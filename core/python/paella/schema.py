@@ -225,9 +225,14 @@ class PerSmAdmission(Strict, tag_field="name", tag="per-sm"):
 
 
 class JobsAdmission(Strict, tag_field="name", tag="jobs"):
-    """At most this many jobs on the GPU."""
+    """At most so many jobs on the GPU, or one for every so many of its SMs."""
 
-    jobs: Count
+    jobs: Count | None = None
+    sms_per_job: Count | None = None
+
+    def __post_init__(self):
+        if (self.jobs is None) == (self.sms_per_job is None):
+            raise ValueError("the jobs on the GPU are given either by jobs or by sms_per_job")
 
 
 class NoAdmission(Strict, tag_field="name", tag="none"):

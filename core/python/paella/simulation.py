@@ -114,6 +114,8 @@ def _system(run: Run, policy: Any) -> dict[str, Any]:
     notes = system.notify if isinstance(system.notify, BlockNotes) else None
     options = {k: v for k, v in (system.policy or {}).items() if k != "name"}
     admission = to_builtins(system.admission)
+    if admission.pop("sms_per_job", None):
+        admission["jobs"] = max(1, run.device.sm.count // system.admission.sms_per_job)
     return {
         "dispatcher": system.submission == "dispatcher",
         "process_per_model": system.processes == "per-model",

@@ -1,0 +1,249 @@
+"""Types of the workflow's configuration (config.yaml, experiments.yaml, claims.yaml and overlays),
+and the runs that follow from it.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from paella.config import Config, resolve
+from paella.errors import ConfigError, unknown
+from paella.reading import decode
+from paella.schema import Backend, Count, NonNegative, Positive, RunSpec, Strict
+
+ALL = "All"  # in place of a model: all jobs of a run together
+WHERE = "workflow configuration"  # in errors: several files make it
+
+Names = Annotated[list[str], Meta(min_length=1)]
+Seed = Annotated[int, Meta(ge=0, lt=2**32)]
+Statistic = Literal["mean_us", "p50_us", "p90_us", "p95_us", "p99_us"]
+
+
+# ---- experiments
+
+
+class Experiment(Strict):
+    """The runs of a figure: systems x sigmas x a sweep of loads, or of thresholds at one load."""
+
+    name: str
+    title: str
+    mix: str
+    systems: Names
+    sigmas: Annotated[list[Positive], Meta(min_length=1)]
+    iat_us: Annotated[list[NonNegative], Meta(min_length=1)]  # before the device's iat_scale
+    panels: Annotated[list[Names], Meta(min_length=1)]  # rows of models, or All
+    thresholds: list[NonNegative] = msgspec.field(default_factory=list)  # of srpt's fairness
+    y_limit_ms: Positive | None = None  # None: as far as the data
+    x_limit: Positive | None = None
+
+    def __post_init__(self):
+        if self.thresholds and (len(self.iat_us), len(self.sigmas)) != (1, 1):
+            raise ValueError("a sweep of thresholds has one sigma and one iat_us")
+
+
+class RunOf(Strict):
+    """One run of an experiment."""
+
+    experiment: str
+    system: str
+    sigma: float
+    iat_us: float
+    threshold: float | None
+    seed: int
+
+    @property
+    def point(self) -> str:
+        """Where in the sweep, as in the file's name."""
+        if self.threshold is None:
+            return f"iat{number(self.iat_us)}"
+        return f"threshold{number(self.threshold)}"
+
+    @property
+    def path(self) -> str:
+        """Below the results folder."""
+        name = f"sigma{number(self.sigma)}_{self.point}_seed{self.seed}.parquet"
+        return f"{self.experiment}/{self.system}/{name}"
+
+    @property
+    def arrival(self) -> str:
+        return "lognormal" if self.iat_us else "batch"
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        return {} if self.threshold is None else {"policy.threshold": number(self.threshold)}
+
+
+def number(value: float) -> str:
+    """As in file names and on command lines."""
+    return f"{value:.10g}"
+
+
+# ---- claims
+
+
+class Lower(Strict, tag_field="kind", tag="lower"):
+    """At each load that one of the two sustains, `system` is at most 1 + tolerance of `than`."""
+
+    system: str
+    than: str
+    statistic: Statistic = "p99_us"
+    model: str = ALL
+    tolerance: NonNegative = 0.0
+
+
+class MoreThroughput(Strict, tag_field="kind", tag="more-throughput"):
+    """`system` serves more before its p99 reaches the limit: by more than tolerance."""
+
+    system: str
+    than: str
+    limit_ms: Positive
+    tolerance: NonNegative = 0.0
+
+
+class ShortestGainMost(Strict, tag_field="kind", tag="shortest-gain-most"):
+    """Rank correlation of a model's time alone with its gain in p99 is at most this."""
+
+    system: str
+    than: str
+    correlation: Annotated[float, Meta(ge=-1, le=1)]
+
+
+class Monotone(Strict, tag_field="kind", tag="monotone"):
+    """A mean rises or falls with the threshold; no step back beyond tolerance of the whole way."""
+
+    system: str
+    model: str
+    direction: Literal["rises", "falls"]
+    tolerance: NonNegative = 0.0
+    least_change: Positive = 0.05  # from first to last, relative to the first
+
+
+Predicate = Lower | MoreThroughput | ShortestGainMost | Monotone
+
+
+class Claim(Strict):
+    """A sentence of the paper in our words, and what must hold for it."""
+
+    name: str
+    claim: str
+    figure: str  # an experiment
+    predicate: Predicate
+
+
+# ---- the whole
+
+
+class WorkflowConfig(Strict):
+    experiments: dict[str, Experiment]
+    claims: dict[str, Claim]
+    backend: Backend
+    device: str
+    profile: str | None  # None: the device's
+    prefix: Annotated[str, Meta(pattern=r"^([A-Za-z0-9][\w.-]*/)*$")]  # of results/ and figures/
+    seeds: Annotated[list[Seed], Meta(min_length=1)]
+    rescale: bool  # stretch every trace to its nominal rate
+    jobs: Count
+    imported: list[str]  # results of the published artifact to draw over ours
+
+
+class Workflow:
+    """A checked configuration and its runs. Every fault is a ConfigError."""
+
+    def __init__(self, raw: dict[str, Any], config: Config | None = None):
+        self.config = config or Config()
+        self.settings = _settings(raw)
+        self.device = self.config.device(self.settings.device)
+        self.profile = self.config.profile(self.settings.profile or self.device.profile)
+        self.experiments = self.settings.experiments
+        self.runs = {name: self._runs(e) for name, e in self.experiments.items()}
+        for experiment in self.experiments.values():
+            self._check(experiment)
+        for claim in self.settings.claims.values():
+            if claim.figure not in self.experiments:
+                raise unknown(f"figure of claim {claim.name}:", claim.figure, self.experiments)
+        for path in self.settings.imported:
+            if not Path(path).is_file():
+                raise ConfigError(f"{WHERE}: imported: there is no file {path}")
+
+    @property
+    def folder(self) -> str:
+        """Of this configuration's outputs, below results/ and figures/."""
+        return f"{self.settings.prefix}{self.settings.backend}-{self.settings.device}"
+
+    @functools.cached_property
+    def by_path(self) -> dict[str, RunOf]:
+        return {run.path: run for runs in self.runs.values() for run in runs}
+
+    @functools.cache  # noqa: B019 - one Workflow per process
+    def digest(self, experiment: str, system: str) -> str:
+        """Of every definition that the runs of a system in an experiment depend on."""
+        run = next(run for run in self.runs[experiment] if run.system == system)
+        definitions = resolve(self._spec(run), self.config).configuration()["definitions"]
+        text = msgspec.json.encode(definitions, order="deterministic")
+        return hashlib.sha256(text).hexdigest()[:16]
+
+    def _runs(self, experiment: Experiment) -> list[RunOf]:
+        return [
+            RunOf(experiment.name, system, sigma, iat * self.device.iat_scale, threshold, seed)
+            for system in experiment.systems
+            for sigma in experiment.sigmas
+            for iat in experiment.iat_us
+            for threshold in experiment.thresholds or [None]
+            for seed in self.settings.seeds
+        ]
+
+    def _spec(self, run: RunOf) -> RunSpec:
+        settings = self.settings
+        return RunSpec(
+            backend=settings.backend,
+            device=settings.device,
+            profile=settings.profile,
+            system=run.system,
+            mix=self.experiments[run.experiment].mix,
+            arrival=run.arrival,
+            iat_us=run.iat_us,
+            sigma=run.sigma,
+            jobs=settings.jobs,
+            seed=run.seed,
+            rescale=settings.rescale,
+            overrides=run.overrides,
+        )
+
+    def _check(self, experiment: Experiment) -> None:
+        models = [ALL, *(m.model for m in self.config.mix(experiment.mix).models)]
+        for name in (name for row in experiment.panels for name in row):
+            if name not in models:
+                raise unknown(f"model in the panels of {experiment.name}:", name, models)
+        for system in experiment.systems:
+            self.digest(experiment.name, system)
+
+
+def _settings(raw: dict[str, Any]) -> WorkflowConfig:
+    """Entry by entry, because msgspec's paths do not name a mapping's keys."""
+    kinds = {"experiments": Experiment, "claims": Claim}
+    settings = decode(raw | {group: {} for group in kinds}, WorkflowConfig, WHERE)
+    entries = {group: _entries(raw, group, kind) for group, kind in kinds.items()}
+    return msgspec.structs.replace(settings, **entries)
+
+
+def _entries(raw: dict[str, Any], group: str, kind: type) -> dict[str, Any]:
+    entries = decode(raw.get(group, {}), dict[str, dict[str, Any]], WHERE, group)
+    return {
+        name: decode(entry | {"name": name}, kind, WHERE, f"{group}.{name}")
+        for name, entry in entries.items()
+    }
+
+
+def engine_identity() -> str:
+    """Version and build of the engine: a run made by another one is out of date."""
+    import paella
+    from paella import _core
+
+    build = hashlib.sha256(Path(_core.__file__).read_bytes()).hexdigest()[:8]
+    return f"{paella.__version__} {build}"
