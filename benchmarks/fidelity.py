@@ -75,7 +75,7 @@ class Gpu:
 
 def behind_a_gate(device: dict) -> dict:
     """The device with everything issued beforehand: launches cost the host nothing."""
-    free = {key: 0.0 for key in device["host"]} | {"issue_us": {1: 0.0}}
+    free = dict.fromkeys(device["host"], 0.0) | {"issue_us": {1: 0.0}}
     return device | {"host": free, "gpu": device["gpu"] | {"launch_latency_us": 0.0}}
 
 
