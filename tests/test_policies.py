@@ -1,0 +1,371 @@
+"""Every policy against a plain reference, and the fairness of srpt worked out by hand."""
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paella import _core
+
+NAMES = ["ageing", "edf", "fifo", "round-robin", "sjf", "srpt"]
+
+
+@dataclass
+class Entry:
+    order: int
+    job: int
+    model: int
+    remaining_us: float
+    due_us: float
+    total_us: float
+    deadline_us: float
+
+
+class ByRank:
+    """Smallest rank first, equal ranks in the order of their pushes."""
+
+    def __init__(self, rank):
+        self.rank = rank
+        self.waiting = []
+
+    def push(self, entry):
+        self.waiting.append(entry)
+
+    def best(self, entries):
+        return min(entries, key=lambda e: (self.rank(e), e.order))
+
+    def next(self):
+        return self.best(self.waiting)
+
+    def pop(self):
+        entry = self.next()
+        self.waiting.remove(entry)
+        return entry.job
+
+    def of(self, model):
+        return [e for e in self.waiting if e.model == model]
+
+
+class RoundRobin(ByRank):
+    """Every model has a turn: drawn when its first job comes, and anew when it has been served."""
+
+    def __init__(self):
+        super().__init__(lambda entry: self.turn[entry.model])
+        self.turn = {}
+        self.drawn = 0
+
+    def draw(self, model):
+        self.drawn += 1
+        self.turn[model] = self.drawn
+
+    def push(self, entry):
+        if not self.of(entry.model):
+            self.draw(entry.model)
+        super().push(entry)
+
+    def pop(self):
+        model = self.next().model
+        job = super().pop()
+        self.draw(model)
+        return job
+
+
+class Srpt(ByRank):
+    """Deficit counters as the paper has them, as exact fractions."""
+
+    def __init__(self, threshold=1e6):
+        super().__init__(lambda entry: entry.remaining_us)
+        self.threshold = Fraction(str(threshold))
+        self.counters = {}
+
+    def push(self, entry):
+        self.counters.setdefault(entry.model, Fraction(0))
+        super().push(entry)
+
+    def next(self):
+        largest = max(self.counters.values())
+        if largest < self.threshold:
+            return self.best(self.waiting)
+        return self.best([e for e in self.waiting if self.counters[e.model] == largest])
+
+    def pop(self):
+        model = self.next().model
+        job = super().pop()
+        share = Fraction(1, len(self.counters))
+        for other in self.counters:
+            self.counters[other] += share
+        self.counters[model] -= 1
+        if not self.of(model):
+            del self.counters[model]
+        return job
+
+
+REFERENCES = [
+    ("fifo", {}, lambda: ByRank(lambda e: 0)),
+    ("sjf", {}, lambda: ByRank(lambda e: e.total_us)),
+    ("edf", {}, lambda: ByRank(lambda e: e.deadline_us)),
+    ("ageing", {}, lambda: ByRank(lambda e: e.remaining_us + 0.1 * e.due_us)),
+    ("ageing", {"alpha": 0.0}, lambda: ByRank(lambda e: e.remaining_us)),
+    ("ageing", {"alpha": 2.0}, lambda: ByRank(lambda e: e.remaining_us + 2.0 * e.due_us)),
+    ("round-robin", {}, RoundRobin),
+    ("srpt", {}, lambda: ByRank(lambda e: e.remaining_us)),
+    ("srpt", {"threshold": 1e6}, lambda: ByRank(lambda e: e.remaining_us)),
+    *(
+        ("srpt", {"threshold": t}, lambda t=t: Srpt(t))
+        for t in (0.0, 0.01, 0.1, 0.5, 1.0, 1.3, 2.0, 5.0)
+    ),
+]
+
+# Few different values, so that there are ties of every kind.
+PUSH = st.tuples(
+    st.integers(0, 4),
+    st.sampled_from([0.0, 1.0, 1.5, 2.0, 100.0]),
+    st.sampled_from([0.0, 1.0, 10.0, 1000.0]),
+    st.sampled_from([1.0, 2.0, 200.0]),
+    st.sampled_from([5.0, 6.0, math.inf]),
+)
+OPERATIONS = st.lists(st.one_of(PUSH, st.just("pop")), max_size=120)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "reference"),
+    REFERENCES,
+    ids=[f"{name}-{'-'.join(map(str, options.values()))}" for name, options, _ in REFERENCES],
+)
+@given(operations=OPERATIONS)
+def test_order_is_the_references_and_nothing_is_lost(name, options, reference, operations):
+    policy, expected = _core.Policy(name, **options), reference()
+    pushed, popped = [], []
+
+    def pop():
+        job = expected.next().job
+        assert policy.peek() == policy.peek() == job  # and looking changes nothing
+        assert policy.pop() == expected.pop() == job
+        popped.append(job)
+
+    for operation in operations:
+        if operation != "pop":
+            model, remaining, due, total, deadline = operation
+            job = len(pushed)
+            expected.push(Entry(job, job, model, remaining, due, total, deadline))
+            policy.push(job, model, remaining, due_us=due, total_us=total, deadline_us=deadline)
+            pushed.append(job)
+        elif len(policy):
+            pop()
+        assert len(policy) == len(pushed) - len(popped)
+    while len(policy):
+        pop()
+    assert sorted(popped) == pushed
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_many_jobs_come_out_once(name):
+    policy = _core.Policy(name)
+    for job in range(5000):
+        policy.push(job, job % 7, (job * 7919) % 1000, due_us=job)
+    taken = [policy.pop() for _ in range(2500)]
+    for job in range(5000, 6000):
+        policy.push(job, job % 7, (job * 7919) % 1000, due_us=job)
+    taken += [policy.pop() for _ in range(3500)]
+    assert sorted(taken) == list(range(6000))
+    assert len(policy) == 0
+
+
+def fill(policy, models):
+    """Pushes jobs of each (model, remaining_us, count); says of which model each job is."""
+    model_of = {}
+    for model, remaining_us, count in models:
+        for _ in range(count):
+            model_of[len(model_of)] = model
+            policy.push(len(model_of) - 1, model, remaining_us)
+    return model_of
+
+
+def pop_models(policy, model_of, count):
+    return "".join(str(model_of[policy.pop()]) for _ in range(count))
+
+
+def test_counters_of_two_models_by_hand():
+    # Model 1 gains 1/2 with each dispatch of model 0 and reaches 2 after four. Its own dispatch
+    # takes it to 2 + 1/2 - 1 = 3/2, one of model 0 back to 2, and so on in turn.
+    policy = _core.Policy("srpt", threshold=2)
+    model_of = fill(policy, [(0, 1.0, 8), (1, 100.0, 4)])
+    assert pop_models(policy, model_of, 12) == "000010101010"
+
+
+def test_counters_of_three_models_by_hand():
+    # counters of 0, 1, 2 before each dispatch, in thirds, with a threshold of 3 thirds:
+    #  0 0 0 -> 0;  -2 1 1 -> 0;  -4 2 2 -> 0;  -6 3 3 -> 1, shorter than 2;  -5 1 4 -> 2;
+    # -4 2 2 -> 0;  -6 3 3 -> 1, its last: it leaves; 0 and 2 at -5/3 and 4/3 -> 2;
+    # then -7/6 and 5/6 -> 0;  -10/6 and 8/6 -> 2
+    policy = _core.Policy("srpt", threshold=1)
+    model_of = fill(policy, [(0, 1.0, 9), (1, 50.0, 2), (2, 100.0, 4)])
+    assert pop_models(policy, model_of, 10) == "0001201202"
+
+
+def test_a_model_that_had_nothing_waiting_starts_anew():
+    policy = _core.Policy("srpt", threshold=1)
+    model_of = fill(policy, [(0, 1.0, 20), (1, 100.0, 1)])
+    assert pop_models(policy, model_of, 3) == "001"
+    # Had model 1 kept its 1/2, it would be next after one more dispatch of model 0; it had nothing
+    # waiting, so that it takes two again.
+    for job in (100, 101):
+        model_of[job] = 1
+        policy.push(job, 1, 100.0)
+    assert pop_models(policy, model_of, 5) == "00101"
+
+
+def test_threshold_zero_serves_who_is_furthest_behind():
+    policy = _core.Policy("srpt", threshold=0)
+    model_of = fill(policy, [(0, 3.0, 4), (1, 1.0, 4), (2, 2.0, 4)])
+    assert pop_models(policy, model_of, 12) == "120" * 4
+
+
+def test_shares_of_more_models_than_divide_evenly_are_not_lost():
+    # Sixteen models reach 17 * 1/17 together, and all of them are served before model 0 again.
+    policy = _core.Policy("srpt", threshold=1)
+    model_of = fill(policy, [(0, 1.0, 20), *((model, 10.0 + model, 1) for model in range(1, 17))])
+    models = [model_of[policy.pop()] for _ in range(36)]
+    assert models == [0] * 17 + list(range(1, 17)) + [0] * 3
+
+
+REMAINING = st.lists(st.sampled_from([1.0, 2.0, 50.0, 1e4]), min_size=2, max_size=6)
+
+
+def slack(models):
+    """How far the fullest of n vessels can be above the threshold when it is always emptied first:
+    the n-th harmonic number and one."""
+    return 1 + sum(1 / k for k in range(1, models + 1))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 3.0, 10.0])
+@given(remaining=REMAINING)
+def test_unfairness_is_bounded_by_the_threshold(threshold, remaining):
+    # Every model always has jobs waiting: none falls further behind its equal share.
+    policy = _core.Policy("srpt", threshold=threshold)
+    n = len(remaining)
+    for model in (*range(n), *range(n)):
+        policy.push(model, model, remaining[model])
+    served = [0] * n
+    for dispatch in range(1, 301):
+        model = policy.pop()
+        policy.push(model, model, remaining[model])
+        served[model] += 1
+        assert dispatch / n - min(served) <= threshold + slack(n)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5, 3.0, 10.0])
+@given(remaining=REMAINING)
+def test_a_wait_is_bounded_by_the_threshold(threshold, remaining):
+    # One job a model, so that every counter starts anew after each of its dispatches.
+    policy = _core.Policy("srpt", threshold=threshold)
+    n = len(remaining)
+    for model in range(n):
+        policy.push(model, model, remaining[model])
+    passed_over = [0] * n
+    for _ in range(300):
+        model = policy.pop()
+        policy.push(model, model, remaining[model])
+        passed_over = [0 if m == model else passes + 1 for m, passes in enumerate(passed_over)]
+        assert max(passed_over) <= n * (threshold + slack(n))
+
+
+def test_a_large_threshold_starves_what_is_long():
+    policy = _core.Policy("srpt", threshold=1e6)
+    policy.push(0, 0, 1.0)
+    policy.push(1, 1, 2.0)
+    for _ in range(5000):
+        assert policy.pop() == 0
+        policy.push(0, 0, 1.0)
+
+
+def test_defaults_of_an_entry():
+    sjf = _core.Policy("sjf")  # total_us is remaining_us unless given
+    sjf.push(0, 0, 2.0)
+    sjf.push(1, 0, 3.0, total_us=1.0)
+    sjf.push(2, 0, 1.5)
+    assert [sjf.pop() for _ in range(3)] == [1, 2, 0]
+    edf = _core.Policy("edf")  # no deadline comes after any deadline
+    edf.push(0, 0, 1.0)
+    edf.push(1, 0, 1.0, deadline_us=1e12)
+    assert [edf.pop() for _ in range(2)] == [1, 0]
+
+
+def test_known_policies():
+    known = _core.policies()
+    assert [policy["name"] for policy in known] == NAMES
+    options = {p["name"]: {o["name"]: o["default"] for o in p["options"]} for p in known}
+    assert options == {
+        "ageing": {"alpha": 0.1},
+        "edf": {},
+        "fifo": {},
+        "round-robin": {},
+        "sjf": {},
+        "srpt": {"threshold": 1e6},
+    }
+    assert all(p["summary"] and all(o["summary"] for o in p["options"]) for p in known)
+    policy = _core.Policy("srpt", threshold=3)
+    assert (policy.name, policy.options) == ("srpt", {"threshold": 3.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("srp", {}, "unknown policy 'srp', known are ageing, edf, fifo, round-robin, sjf, srpt"),
+        ("srpt", {"alpha": 1}, "policy 'srpt' has no option 'alpha', it has threshold"),
+        ("fifo", {"alpha": 1}, "policy 'fifo' has no option 'alpha', it has none"),
+        (
+            "srpt",
+            {"threshold": -1},
+            "option 'threshold' of policy 'srpt' must be a finite number that is not negative",
+        ),
+        (
+            "srpt",
+            {"threshold": math.inf},
+            "option 'threshold' of policy 'srpt' must be a finite number that is not negative",
+        ),
+        (
+            "ageing",
+            {"alpha": math.nan},
+            "option 'alpha' of policy 'ageing' must be a finite number that is not negative",
+        ),
+        ("ageing", {"alpha": "x"}, "option 'alpha' of policy 'ageing' must be a number"),
+    ],
+)
+def test_bad_policies(name, options, sentence):
+    with pytest.raises(_core.Error) as error:
+        _core.Policy(name, **options)
+    assert str(error.value) == sentence
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_waiting(name):
+    policy = _core.Policy(name)
+    policy.push(1, 3, 1.0)
+    assert policy.pop() == 1
+    for method in (policy.pop, policy.peek):
+        with pytest.raises(_core.Error, match=r"^no job is waiting$"):
+            method()
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ({"model": -1}, "model is -1, it must be from 0 to 1048575"),
+        ({"model": 2**20}, "model is 1048576, it must be from 0 to 1048575"),
+        ({"remaining_us": math.nan}, "remaining_us must be a finite number that is not negative"),
+        ({"remaining_us": -1.0}, "remaining_us must be a finite number that is not negative"),
+        ({"total_us": math.inf}, "total_us must be a finite number that is not negative"),
+        ({"due_us": math.nan}, "due_us must be a finite number"),
+        ({"deadline_us": math.nan}, "deadline_us must be a number"),
+    ],
+)
+def test_bad_entries(entry, sentence):
+    policy = _core.Policy("fifo")
+    with pytest.raises(_core.Error) as error:
+        policy.push(**{"job": 0, "model": 0, "remaining_us": 1.0} | entry)
+    assert str(error.value) == sentence
+    assert len(policy) == 0
