@@ -1,0 +1,39 @@
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/config.yaml"
+configfile: "config/experiments.yaml"
+configfile: "config/claims.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/run.smk"
+include: "workflow/rules/plot.smk"
+include: "workflow/rules/claims.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule all:
+    input:
+        [figures(experiment) for experiment in WORKFLOW.experiments],
+        CLAIMS,
+    default_target: True
+
+
+rule fig11:
+    input:
+        figures("fig11"),
+
+
+rule fig12:
+    input:
+        figures("fig12"),
+
+
+rule fig13:
+    input:
+        figures("fig13"),

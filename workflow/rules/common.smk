@@ -1,0 +1,74 @@
+import sys
+
+from msgspec import to_builtins
+from paella.errors import PaellaError
+from paella.workflow_config import ALL, Workflow, engine_identity, number
+
+try:
+    WORKFLOW = Workflow(config)
+except PaellaError as error:
+    sys.exit(f"paella: {error}")
+
+ENGINE = engine_identity()
+RESULTS = f"results/{WORKFLOW.folder}"
+FIGURES = f"figures/{WORKFLOW.folder}"
+LOGS = f"{RESULTS}/logs"
+RUN = "{experiment}/{system}/sigma{sigma}_{point}_seed{seed}"
+ORIGINS = {name: WORKFLOW.config.system(name).origin for name in WORKFLOW.config.systems()}
+
+
+def one_of(values):
+    return "|".join(sorted({re.escape(value) for value in values}))
+
+
+RUNS = list(WORKFLOW.by_path.values())
+
+
+wildcard_constraints:
+    experiment=one_of(WORKFLOW.experiments),
+    system=one_of(run.system for run in RUNS),
+    sigma=one_of(number(run.sigma) for run in RUNS),
+    point=one_of(run.point for run in RUNS),
+    seed=one_of(str(run.seed) for run in RUNS),
+
+
+def runs_of(wildcards):
+    return [f"{RESULTS}/{run.path}" for run in WORKFLOW.runs[wildcards.experiment]]
+
+
+def summary_of(experiment):
+    return f"{RESULTS}/{experiment}/summary.csv"
+
+
+def figures(name):
+    """The PDFs of an experiment: one per sigma, or one for a sweep of thresholds."""
+    experiment = WORKFLOW.experiments[name]
+    if experiment.thresholds:
+        return [f"{FIGURES}/{name}.pdf"]
+    return [f"{FIGURES}/{name}_lns{number(sigma)}.pdf" for sigma in experiment.sigmas]
+
+
+def planned(wildcards):
+    path = f"{RUN}.parquet".format(**wildcards)
+    if path not in WORKFLOW.by_path:
+        raise WorkflowError(f"{path} is no run of this configuration")
+    return WORKFLOW.by_path[path]
+
+
+def swept(kind):
+    """A pattern of the experiments that sweep loads, or thresholds; of nothing if there are none."""
+    names = [
+        name
+        for name, experiment in WORKFLOW.experiments.items()
+        if bool(experiment.thresholds) == (kind == "thresholds")
+    ]
+    return one_of(names) or "(?!)"
+
+
+def figure_formats(name, **about):
+    """PDF for the paper, PNG to look at, SVG for the report."""
+    return {
+        "pdf": f"{FIGURES}/{name}.pdf",
+        "png": f"{FIGURES}/{name}.png",
+        "svg": report(f"{FIGURES}/{name}.svg", **about),
+    }

@@ -1,0 +1,53 @@
+# Everything that decides a run's result is a param, so that a change of it reruns the run and
+# a cache shared between workflows keeps configurations apart.
+rule run_system:
+    output:
+        f"{RESULTS}/{RUN}.parquet",
+    log:
+        f"{LOGS}/{RUN}.log",
+    params:
+        backend=WORKFLOW.settings.backend,
+        device=WORKFLOW.settings.device,
+        profile=WORKFLOW.settings.profile or WORKFLOW.device.profile,
+        system="{system}",
+        mix=lambda w: WORKFLOW.experiments[w.experiment].mix,
+        arrival=lambda w: planned(w).arrival,
+        iat=lambda w: number(planned(w).iat_us),
+        sigma="{sigma}",
+        jobs=WORKFLOW.settings.jobs,
+        seed="{seed}",
+        options=lambda w: [
+            *(["--rescale"] if WORKFLOW.settings.rescale else []),
+            *(f"--set {key}={value}" for key, value in planned(w).overrides.items()),
+        ],
+        definitions=lambda w: WORKFLOW.digest(w.experiment, w.system),
+        engine=ENGINE,
+    conda:
+        "../../envs/paella.yaml"
+    cache: "omit-software"
+    message:
+        "{wildcards.experiment}: {params.system}, sigma {params.sigma},"
+        " {wildcards.point}, seed {params.seed}"
+    shell:
+        "paella run --backend {params.backend} --device {params.device}"
+        " --profile {params.profile} --system {params.system} --mix {params.mix}"
+        " --arrival {params.arrival} --iat {params.iat} --sigma {params.sigma}"
+        " --jobs {params.jobs} --seed {params.seed} {params.options}"
+        " --out {output} > {log} 2>&1"
+
+
+rule summarise_runs:
+    input:
+        runs_of,
+    output:
+        f"{RESULTS}/{{experiment}}/summary.csv",
+    log:
+        f"{LOGS}/{{experiment}}/summary.log",
+    params:
+        engine=ENGINE,
+    conda:
+        "../../envs/paella.yaml"
+    message:
+        "{wildcards.experiment}: summary of its runs"
+    script:
+        "../scripts/summarise_runs.py"

@@ -1,0 +1,42 @@
+"""Figure 13: mean latency of two models over the fairness threshold, fairer to the right."""
+
+import logged
+import pandas as pd
+import style
+from matplotlib import pyplot as plt
+
+# Both lines are Paella's, so both have its colour.
+LINES = (
+    {"marker": "o", "linestyle": "-", "markerfacecolor": style.SYSTEMS["Paella"][0]},
+    {"marker": "s", "linestyle": (0, (4, 1.5)), "markerfacecolor": "white"},
+)
+
+
+def draw(summary: pd.DataFrame, experiment: dict):
+    style.set_theme()
+    figure, ax = plt.subplots(figsize=(style.COLUMN, 2.3), layout="constrained")
+    (models,) = experiment["panels"]
+    for model, line in zip(models, LINES, strict=True):
+        points = summary[summary.model == model].groupby("threshold").mean_us
+        x, middle = points.median().index, points.median() / 1e3
+        colour = style.SYSTEMS["Paella"][0]
+        ax.fill_between(x, points.min() / 1e3, points.max() / 1e3, color=colour, alpha=0.15, lw=0)
+        ax.plot(x, middle, color=colour, label=style.label(model), markersize=3, **line)
+    ax.set_xlim(experiment["x_limit"], 0)
+    ax.set_ylim(0)
+    ax.set_xlabel("Fairness threshold (← shorter first · fairer →)")
+    ax.set_ylabel("Mean latency (ms)")
+    ax.legend(frameon=False, handlelength=2.6)
+    several = summary.seed.nunique() > 1
+    note = "Lines: median over the seeds; bands: their range." if several else ""
+    style.caption(figure, style.provenance(summary), note)
+    return figure
+
+
+def main(job) -> None:
+    summary = pd.read_csv(job.input.summary)
+    style.save(draw(summary, job.params.experiment), job.output)
+
+
+if __name__ == "__main__":
+    logged.run(main, snakemake)  # noqa: F821
