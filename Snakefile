@@ -18,10 +18,10 @@ report: "workflow/report/workflow.rst"
 
 
 rule all:
+    default_target: True
     input:
         [figures(experiment) for experiment in WORKFLOW.experiments],
         CLAIMS,
-    default_target: True
 
 
 rule fig11:

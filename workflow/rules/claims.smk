@@ -4,7 +4,9 @@ CLAIMS = f"{RESULTS}/claims.csv"
 rule judge_claims:
     input:
         summaries=list(
-            dict.fromkeys(summary_of(c.figure) for c in WORKFLOW.settings.claims.values())
+            dict.fromkeys(
+                summary_of(c.figure) for c in WORKFLOW.settings.claims.values()
+            )
         ),
         predicates="workflow/scripts/claims.py",
     output:
@@ -18,11 +20,13 @@ rule judge_claims:
         ),
     log:
         f"{LOGS}/claims.log",
-    params:
-        claims=to_builtins(WORKFLOW.settings.claims),
-        alone_us={name: model.alone_us for name, model in WORKFLOW.profile.models.items()},
     conda:
         "../../envs/paella.yaml"
+    params:
+        claims=to_builtins(WORKFLOW.settings.claims),
+        alone_us={
+            name: model.alone_us for name, model in WORKFLOW.profile.models.items()
+        },
     message:
         "judge the claims"
     script:

@@ -14,7 +14,9 @@ RESULTS = f"results/{WORKFLOW.folder}"
 FIGURES = f"figures/{WORKFLOW.folder}"
 LOGS = f"{RESULTS}/logs"
 RUN = "{experiment}/{system}/sigma{sigma}_{point}_seed{seed}"
-ORIGINS = {name: WORKFLOW.config.system(name).origin for name in WORKFLOW.config.systems()}
+ORIGINS = {
+    name: WORKFLOW.config.system(name).origin for name in WORKFLOW.config.systems()
+}
 
 
 def one_of(values):

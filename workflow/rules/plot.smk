@@ -15,11 +15,11 @@ rule plot_latency:
         f"{LOGS}/{{experiment}}/plot_lns{{sigma}}.log",
     wildcard_constraints:
         experiment=swept("loads"),
+    conda:
+        "../../envs/paella.yaml"
     params:
         experiment=lambda w: to_builtins(WORKFLOW.experiments[w.experiment]),
         systems=ORIGINS,
-    conda:
-        "../../envs/paella.yaml"
     message:
         "draw {output.pdf}"
     script:
@@ -42,10 +42,10 @@ rule plot_fairness:
         f"{LOGS}/{{experiment}}/plot.log",
     wildcard_constraints:
         experiment=swept("thresholds"),
-    params:
-        experiment=lambda w: to_builtins(WORKFLOW.experiments[w.experiment]),
     conda:
         "../../envs/paella.yaml"
+    params:
+        experiment=lambda w: to_builtins(WORKFLOW.experiments[w.experiment]),
     message:
         "draw {output.pdf}"
     script:

@@ -5,6 +5,9 @@ rule run_system:
         f"{RESULTS}/{RUN}.parquet",
     log:
         f"{LOGS}/{RUN}.log",
+    cache: "omit-software"
+    conda:
+        "../../envs/paella.yaml"
     params:
         backend=WORKFLOW.settings.backend,
         device=WORKFLOW.settings.device,
@@ -22,9 +25,6 @@ rule run_system:
         ],
         definitions=lambda w: WORKFLOW.digest(w.experiment, w.system),
         engine=ENGINE,
-    conda:
-        "../../envs/paella.yaml"
-    cache: "omit-software"
     message:
         "{wildcards.experiment}: {params.system}, sigma {params.sigma},"
         " {wildcards.point}, seed {params.seed}"
@@ -43,10 +43,10 @@ rule summarise_runs:
         f"{RESULTS}/{{experiment}}/summary.csv",
     log:
         f"{LOGS}/{{experiment}}/summary.log",
-    params:
-        engine=ENGINE,
     conda:
         "../../envs/paella.yaml"
+    params:
+        engine=ENGINE,
     message:
         "{wildcards.experiment}: summary of its runs"
     script:
