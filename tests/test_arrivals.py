@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paella import _core
@@ -166,7 +166,9 @@ def test_bad_arguments(arguments, sentence):
 
 
 def test_proportions_may_miss_one_by_rounding():
-    assert len(_core.arrivals([1 / 3, 1 / 3, 1 / 3 + 9e-7], jobs=3)) == 3
+    # The first number drawn with this seed is above their sum: it still picks a model.
+    trace = _core.arrivals([1 - 9e-7], jobs=1, seed=2114088)
+    assert trace.model.tolist() == [0]
 
 
 JOBS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 10**15)), min_size=1, max_size=50).map(
@@ -174,6 +176,7 @@ JOBS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 10**15)), min_size=1
 )
 
 
+@settings(deadline=None)
 @given(jobs=JOBS)
 def test_lines_round_trip(jobs):
     text = "".join(f"{model} {due // 10**6}.{due % 10**6:06d}\n" for model, due in jobs)
@@ -219,6 +222,7 @@ def test_bad_traces(text, sentence):
     assert str(error.value) == sentence
 
 
+@settings(deadline=None)
 @given(cut=st.integers(1, 200))
 def test_a_trace_cut_off_within_a_line_is_noticed(cut):
     text = _core.arrivals(FIG11, jobs=20).lines()

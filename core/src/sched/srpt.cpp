@@ -77,7 +77,6 @@ class Srpt final : public Policy {
     } else {
       reorder(index);
     }
-    if (size_ == 0) common_ = remainder_ = 0;  // no counter is left that it could change
     return job;
   }
 
@@ -89,7 +88,7 @@ class Srpt final : public Policy {
 
  private:
   // Counters count in units of 1/lcm(1..16): the shares of up to 16 waiting models are exact, and
-  // equal counters compare equal.
+  // equal counters compare equal. They last for 1e13 dispatches.
   static constexpr std::int64_t kOne = 720'720;
 
   std::int32_t next_model() const {
