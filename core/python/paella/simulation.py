@@ -113,6 +113,8 @@ def _system(run: Run, policy: Any) -> dict[str, Any]:
     segment = unit if isinstance(unit, Segment) else None
     notes = system.notify if isinstance(system.notify, BlockNotes) else None
     options = {k: v for k, v in (system.policy or {}).items() if k != "name"}
+    if isinstance(policy, _core.Policy):  # needs no call into Python for each decision
+        policy, options = policy.name, policy.options
     admission = to_builtins(system.admission)
     if admission.pop("sms_per_job", None):
         admission["jobs"] = max(1, run.device.sm.count // system.admission.sms_per_job)

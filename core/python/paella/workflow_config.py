@@ -36,8 +36,7 @@ class Experiment(Strict):
     mix: str
     systems: Names
     sigmas: Annotated[list[Positive], Meta(min_length=1)]
-    iat_us: Annotated[list[NonNegative], Meta(min_length=1)]  # before both iat_scales
-    iat_scale: Positive = 1.0  # times the device's
+    iat_us: Annotated[list[NonNegative], Meta(min_length=1)]  # before the device's iat_scale
     panels: Annotated[list[Names], Meta(min_length=1)]  # rows of models, or All
     thresholds: list[NonNegative] = msgspec.field(default_factory=list)  # of srpt's fairness
     y_limit_ms: Positive | None = None  # None: as far as the data
@@ -190,9 +189,8 @@ class Workflow:
         return hashlib.sha256(text).hexdigest()[:16]
 
     def _runs(self, experiment: Experiment) -> list[RunOf]:
-        scale = self.device.iat_scale * experiment.iat_scale
         return [
-            RunOf(experiment.name, system, sigma, iat * scale, threshold, seed)
+            RunOf(experiment.name, system, sigma, iat * self.device.iat_scale, threshold, seed)
             for system in experiment.systems
             for sigma in experiment.sigmas
             for iat in experiment.iat_us
