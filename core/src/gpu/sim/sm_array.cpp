@@ -96,12 +96,11 @@ std::int64_t SmArray::place(std::int32_t run, const KernelCost& cost, double wor
   if (candidates == 1) {
     const std::int32_t c = candidate(0);
     const Class& k = classes_[c];
-    const std::int32_t fit = room(k, cost);
-    if (fit == 0) return 0;
-    if (blocks >= std::int64_t{fit} * k.sms) {
-      const std::int64_t placed = std::int64_t{fit} * k.sms;
+    const std::int64_t placed = std::min(blocks, std::int64_t{room(k, cost)} * k.sms);
+    if (placed == 0) return 0;
+    if (placed % k.sms == 0) {
       touch(c, now);
-      add(c, run, fit);
+      add(c, run, static_cast<std::int32_t>(placed / k.sms));
       return placed;
     }
   }
