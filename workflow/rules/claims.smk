@@ -27,6 +27,7 @@ rule judge_claims:
         alone_us={
             name: model.alone_us for name, model in WORKFLOW.profile.models.items()
         },
+        limits_ms={name: e.y_limit_ms for name, e in WORKFLOW.experiments.items()},
     message:
         "judge the claims"
     script:

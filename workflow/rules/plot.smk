@@ -29,6 +29,7 @@ rule plot_latency:
 rule plot_fairness:
     input:
         summary=f"{RESULTS}/{{experiment}}/summary.csv",
+        imported=WORKFLOW.settings.imported,
         style="workflow/scripts/style.py",
     output:
         **figure_formats(

@@ -49,8 +49,16 @@ class Judgement:
     source: str
 
 
-def judge(claim: Claim, runs: pd.DataFrame, alone_us: dict[str, float]) -> Judgement:
-    """`runs`: summary of the claim's experiment; `alone_us`: a model's kernel time alone."""
+@dataclass(frozen=True)
+class Known:
+    """What else predicates go by."""
+
+    alone_us: dict[str, float]  # kernel time of each model with nothing else on the GPU
+    limit_ms: float | None  # top of the figure
+
+
+def judge(claim: Claim, runs: pd.DataFrame, known: Known) -> Judgement:
+    """`runs` is the summary of the claim's experiment."""
     predicate = claim.predicate
     systems = [predicate.system, *([predicate.than] if hasattr(predicate, "than") else [])]
     seeds = runs.seed.nunique()
@@ -61,7 +69,7 @@ def judge(claim: Claim, runs: pd.DataFrame, alone_us: dict[str, float]) -> Judge
     for system in systems:
         if system not in set(runs.system):
             return judgement("not testable here", f"no runs of {system}")
-    checks = CHECKS[type(predicate)](predicate, runs, alone_us)
+    checks = CHECKS[type(predicate)](predicate, runs, known)
     if not checks:
         return judgement("not testable here", "the sweep does not reach what the claim is about")
     return judgement(verdict(checks, seeds), evidence(checks))
@@ -107,7 +115,7 @@ def evidence(checks: list[Check]) -> str:
 # ---- predicates
 
 
-def check_lower(predicate: Lower, runs: pd.DataFrame, _) -> list[Check]:
+def check_lower(predicate: Lower, runs: pd.DataFrame, _: Known) -> list[Check]:
     pairs = paired(runs, predicate, predicate.model)
     left, right = f"{predicate.statistic}_left", f"{predicate.statistic}_right"
     pairs["ratio"] = pairs[left] / pairs[right]
@@ -122,11 +130,15 @@ def check_lower(predicate: Lower, runs: pd.DataFrame, _) -> list[Check]:
     ]
 
 
-def check_more_throughput(predicate: MoreThroughput, runs: pd.DataFrame, _) -> list[Check]:
-    checks = []
+def check_more_throughput(
+    predicate: MoreThroughput, runs: pd.DataFrame, known: Known
+) -> list[Check]:
+    checks: list[Check] = []
+    if known.limit_ms is None:
+        return checks
     everything = runs[runs.model == ALL]
     for sigma, own in everything.groupby("sigma"):
-        limit = predicate.limit_ms * 1e3
+        limit = known.limit_ms * 1e3
         left, right = (
             np.array([sustained_rps(run, limit) for _, run in of.groupby("seed")])
             for of in (own[own.system == predicate.system], own[own.system == predicate.than])
@@ -141,14 +153,16 @@ def check_more_throughput(predicate: MoreThroughput, runs: pd.DataFrame, _) -> l
             Check(
                 where=f"sigma {sigma:g}",
                 holds=(left > right * (1 + predicate.tolerance)).tolist(),
-                numbers=f"{a} against {b} req/s at a p99 of {predicate.limit_ms:g} ms",
+                numbers=f"{a} against {b} req/s at a p99 of {known.limit_ms:g} ms",
             )
         )
     return checks
 
 
-def check_shortest_gain_most(predicate: ShortestGainMost, runs: pd.DataFrame, alone) -> list[Check]:
-    models = sorted(set(runs.model) - {ALL}, key=alone.__getitem__)
+def check_shortest_gain_most(
+    predicate: ShortestGainMost, runs: pd.DataFrame, known: Known
+) -> list[Check]:
+    models = sorted(set(runs.model) - {ALL}, key=known.alone_us.__getitem__)
     gains = {}
     for model in models:
         pairs = paired(runs, predicate, model)
@@ -170,7 +184,7 @@ def check_shortest_gain_most(predicate: ShortestGainMost, runs: pd.DataFrame, al
     return checks
 
 
-def check_monotone(predicate: Monotone, runs: pd.DataFrame, _) -> list[Check]:
+def check_monotone(predicate: Monotone, runs: pd.DataFrame, _: Known) -> list[Check]:
     own = runs[(runs.system == predicate.system) & (runs.model == predicate.model)]
     means = own.pivot(index="threshold", columns="seed", values="mean_us").sort_index()
     if len(means) < 3:

@@ -73,7 +73,12 @@ def main(job) -> None:
     runs = {Path(path).parent.name: pd.read_csv(path) for path in job.input.summaries}
     wanted = msgspec.convert(job.params.claims, dict[str, Claim])
     judgements = [
-        claims.judge(claim, runs[claim.figure], job.params.alone_us) for claim in wanted.values()
+        claims.judge(
+            claim,
+            runs[claim.figure],
+            claims.Known(job.params.alone_us, job.params.limits_ms[claim.figure]),
+        )
+        for claim in wanted.values()
     ]
     with replacing(job.output.csv) as temporary:
         as_frame(judgements).to_csv(temporary, index=False)

@@ -12,7 +12,7 @@ LINES = (
 )
 
 
-def draw(summary: pd.DataFrame, experiment: dict):
+def draw(summary: pd.DataFrame, experiment: dict, imported=None):
     style.set_theme()
     figure, ax = plt.subplots(figsize=(style.COLUMN, 2.3), layout="constrained")
     (models,) = experiment["panels"]
@@ -22,6 +22,12 @@ def draw(summary: pd.DataFrame, experiment: dict):
         colour = style.SYSTEMS["Paella"][0]
         ax.fill_between(x, points.min() / 1e3, points.max() / 1e3, color=colour, alpha=0.15, lw=0)
         ax.plot(x, middle, color=colour, label=style.label(model), markersize=3, **line)
+        if imported is not None:
+            for source, theirs in imported[imported.model == model].groupby("source"):
+                theirs = theirs.dropna(subset="threshold").sort_values("threshold")
+                name = f"{style.label(model)}, {source}"
+                look = line | {"linestyle": ":", "markersize": 2, "label": name}
+                ax.plot(theirs.threshold, theirs.mean_us / 1e3, color=colour, **look)
     ax.set_xlim(experiment["x_limit"], 0)
     ax.set_ylim(0)
     ax.set_xlabel("Fairness threshold (← shorter first · fairer →)")
@@ -34,8 +40,10 @@ def draw(summary: pd.DataFrame, experiment: dict):
 
 
 def main(job) -> None:
-    summary = pd.read_csv(job.input.summary)
-    style.save(draw(summary, job.params.experiment), job.output)
+    summary, experiment = pd.read_csv(job.input.summary), job.params.experiment
+    paths = job.input.get("imported", [])
+    imported = style.read_imported(paths, experiment["mix"], experiment["sigmas"][0])
+    style.save(draw(summary, experiment, imported), job.output)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,10 @@
 """Figures 11 and 12: p99 latency of a model over the throughput of all jobs, a panel per model."""
 
 import logged
-import msgspec
 import pandas as pd
 import style
 from matplotlib import pyplot as plt
 from matplotlib.lines import Line2D
-
-from paella.results import read_summary
 
 FEW = 100  # jobs: below, p99 is the maximum
 
@@ -30,7 +27,7 @@ def draw(summary: pd.DataFrame, experiment: dict, systems: dict, imported=None):
         squeeze=False,
         layout="constrained",
     )
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.02, hspace=0.02)
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0.03, hspace=0.02)
     free = []
     for row, models in zip(axes, rows, strict=True):
         for ax, model in zip(row, models, strict=False):
@@ -77,7 +74,7 @@ def draw_panel(ax, points: pd.DataFrame, model: str, systems, looks, imported) -
             ax.fill_between(x, low, high, color=line["color"], alpha=0.13, linewidth=0)
         if imported is not None:
             theirs = imported[(imported.system == system) & (imported.model == model)]
-            theirs = theirs.sort_values("iat_us", ascending=False)
+            theirs = theirs[theirs.threshold.isna()].sort_values("iat_us", ascending=False)
             look = line | {"linestyle": ":", "markersize": 2, "linewidth": 0.8}
             ax.plot(theirs.throughput_rps, theirs.p99_us / 1e3, **look)
     jobs = f" ({points.jobs.median():.0f} jobs)" if few else ""
@@ -113,16 +110,10 @@ def bands(summary: pd.DataFrame) -> str:
     return f"Bands: 95 % confidence of p99 where a model has fewer than {FEW} jobs."
 
 
-def read_imported(paths, mix: str, sigma: float) -> pd.DataFrame | None:
-    rows = [msgspec.to_builtins(row) for path in paths for row in read_summary(path)]
-    rows = [row for row in rows if row["mix"] == mix and row["sigma"] == sigma]
-    return pd.DataFrame(rows) if rows else None
-
-
 def main(job) -> None:
     experiment, sigma = job.params.experiment, float(job.wildcards.sigma)
     summary = pd.read_csv(job.input.summary)
-    imported = read_imported(job.input.get("imported", []), experiment["mix"], sigma)
+    imported = style.read_imported(job.input.get("imported", []), experiment["mix"], sigma)
     figure = draw(summary[summary.sigma == sigma], experiment, job.params.systems, imported)
     style.save(figure, job.output)
 

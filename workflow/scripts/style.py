@@ -7,9 +7,12 @@ from pathlib import Path
 from textwrap import fill
 
 import matplotlib.pyplot as plt
+import msgspec
+import pandas as pd
 import seaborn as sns
 
 from paella.files import replacing
+from paella.results import read_summary
 
 plt.switch_backend("agg")
 
@@ -118,16 +121,18 @@ def set_theme() -> None:
 def provenance(summary) -> str:
     """Backend, device, how far to trust both, engine, jobs and seeds of the runs in a figure."""
     first = summary.iloc[0]
-    known = {
-        "measured": f"kernel profile {first.profile}, measured",
-        "partition": f"a part of the measured GPU, kernel profile {first.profile}",
-        "extrapolated": f"extrapolated from kernel profile {first.profile}",
+    kernels = {
+        "measured": "kernel times measured on it",
+        "partition": "part of the GPU that the kernel times were measured on",
+        "extrapolated": "kernel times extrapolated",
     }[first.device_provenance]
-    source = f"Simulated {first.device_label}" if first.backend == "sim" else first.device_label
+    source = f"{first.device_label}, {first.backend}"
+    if first.backend == "sim":
+        source = f"Simulated {first.device_label}: {kernels} (profile {first.profile})"
     jobs = summary.loc[summary.model == "All", "jobs"].max()
     seeds = sorted(summary.seed.unique())
     parts = [
-        f"{source} ({known})",
+        source,
         f"paella {first.engine_version}",
         f"{jobs} jobs",
         f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds",
@@ -150,3 +155,10 @@ def save(figure, outputs) -> None:
         with replacing(path) as temporary:
             figure.savefig(temporary, format=path.suffix[1:], metadata=no_date[path.suffix])
     plt.close(figure)
+
+
+def read_imported(paths, mix: str, sigma: float) -> pd.DataFrame | None:
+    """Results of the published artifact for one mix and sigma; None if there are none."""
+    rows = [msgspec.to_builtins(row) for path in paths for row in read_summary(path)]
+    rows = [row for row in rows if row["mix"] == mix and row["sigma"] == sigma]
+    return pd.DataFrame(rows) if rows else None

@@ -45,6 +45,8 @@ class Experiment(Strict):
     def __post_init__(self):
         if self.thresholds and (len(self.iat_us), len(self.sigmas)) != (1, 1):
             raise ValueError("a sweep of thresholds has one sigma and one iat_us")
+        if self.thresholds and [len(row) for row in self.panels] != [2]:
+            raise ValueError("a sweep of thresholds shows two models, as one row of panels")
 
 
 class RunOf(Strict):
@@ -98,11 +100,10 @@ class Lower(Strict, tag_field="kind", tag="lower"):
 
 
 class MoreThroughput(Strict, tag_field="kind", tag="more-throughput"):
-    """`system` serves more before its p99 reaches the limit: by more than tolerance."""
+    """`system` serves more, by more than tolerance, before its p99 leaves the figure at the top."""
 
     system: str
     than: str
-    limit_ms: Positive
     tolerance: NonNegative = 0.0
 
 
@@ -165,8 +166,7 @@ class Workflow:
         for experiment in self.experiments.values():
             self._check(experiment)
         for claim in self.settings.claims.values():
-            if claim.figure not in self.experiments:
-                raise unknown(f"figure of claim {claim.name}:", claim.figure, self.experiments)
+            self._check_claim(claim)
         for path in self.settings.imported:
             if not Path(path).is_file():
                 raise ConfigError(f"{WHERE}: imported: there is no file {path}")
@@ -215,8 +215,24 @@ class Workflow:
             overrides=run.overrides,
         )
 
+    def _models(self, experiment: Experiment) -> list[str]:
+        return [ALL, *(m.model for m in self.config.mix(experiment.mix).models)]
+
+    def _check_claim(self, claim: Claim) -> None:
+        if claim.figure not in self.experiments:
+            raise unknown(f"figure of claim {claim.name}:", claim.figure, self.experiments)
+        fields = msgspec.structs.asdict(claim.predicate)
+        known = {
+            "system": self.config.systems(),
+            "than": self.config.systems(),
+            "model": self._models(self.experiments[claim.figure]),
+        }
+        for key, names in known.items():
+            if fields.get(key, names[0]) not in names:
+                raise unknown(f"{key} in claim {claim.name}:", fields[key], names)
+
     def _check(self, experiment: Experiment) -> None:
-        models = [ALL, *(m.model for m in self.config.mix(experiment.mix).models)]
+        models = self._models(experiment)
         for name in (name for row in experiment.panels for name in row):
             if name not in models:
                 raise unknown(f"model in the panels of {experiment.name}:", name, models)
