@@ -14,6 +14,7 @@ import claims
 import judge_claims
 
 ALONE = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 8.0}
+KNOWN = claims.Known(ALONE, limit_ms=75)
 IATS = (1000.0, 2000.0, 4000.0)
 SEEDS = (1, 2, 3, 4, 5)
 
@@ -46,7 +47,7 @@ def runs(p99_ms, systems=("ours", "theirs"), models=("All",), seeds=SEEDS, **col
 
 
 def judge(predicate, table):
-    return claims.judge(Claim("it", "It is so.", "fig", predicate), table, ALONE)
+    return claims.judge(Claim("it", "It is so.", "fig", predicate), table, KNOWN)
 
 
 LOWER = Lower(system="ours", than="theirs", tolerance=0.05)
@@ -121,7 +122,7 @@ def test_where_it_was_judged_is_said():
     assert judge(LOWER, table).source == "sim t4 (extrapolated, theirs modelled)"
 
 
-MORE = MoreThroughput(system="ours", than="theirs", limit_ms=75)
+MORE = MoreThroughput(system="ours", than="theirs")
 
 
 def test_throughput_is_read_where_p99_passes_the_limit():
@@ -140,7 +141,7 @@ def test_more_throughput():
     got = judge(MORE, runs(p99))
     assert got.verdict == "pass"
     assert "757 against 535 req/s at a p99 of 75 ms" in got.evidence
-    back = MoreThroughput(system="theirs", than="ours", limit_ms=75)
+    back = MoreThroughput(system="theirs", than="ours")
     assert judge(back, runs(p99)).verdict == "fail"
 
 
@@ -152,6 +153,9 @@ def test_more_throughput_than_the_sweep_reaches():
     assert got.verdict == "pass"
     assert "more than 980 against" in got.evidence
     assert judge(MORE, runs(lambda *_: 10)).verdict == "not testable here"
+    unlimited = claims.Known(ALONE, limit_ms=None)
+    claim = Claim("it", "It is so.", "fig", MORE)
+    assert claims.judge(claim, runs(p99), unlimited).verdict == "not testable here"
 
 
 SHORTEST = ShortestGainMost(system="ours", than="theirs", correlation=-0.5)

@@ -187,13 +187,14 @@ def test_with_several_seeds_every_panel_has_the_range_around_the_median():
 
 def test_the_caption_says_backend_device_and_how_they_are_known():
     assert words(draw("fig11")) == (
-        "Simulated H100 (kernel profile h100-v1, measured) · paella 1.2.3 · 3000 jobs · seed 1 · "
-        "Triton modelled Bands: 95 % confidence of p99 where a model has fewer than 100 jobs."
+        "Simulated H100: kernel times measured on it (profile h100-v1) · paella 1.2.3 · "
+        "3000 jobs · seed 1 · Triton modelled "
+        "Bands: 95 % confidence of p99 where a model has fewer than 100 jobs."
     )
     t4 = draw("fig12", device_label="T4", device_provenance="extrapolated")
-    assert words(t4).startswith("Simulated T4 (extrapolated from kernel profile h100-v1) · ")
+    assert words(t4).startswith("Simulated T4: kernel times extrapolated (profile h100-v1) · ")
     part = draw("fig12", device_label="H100 (40 SMs)", device_provenance="partition")
-    assert words(part).startswith("Simulated H100 (40 SMs) (a part of the measured GPU, ")
+    assert words(part).startswith("Simulated H100 (40 SMs): part of the GPU that ")
 
 
 def test_fairness_is_two_means_over_the_reversed_threshold():
@@ -219,13 +220,20 @@ def test_results_of_the_original_lie_over_ours(tmp_path):
         "p99_us": 5e4,
     }
     write_summary(tmp_path / "theirs.parquet", [Summary(**row)])
-    imported = plot_latency.read_imported([tmp_path / "theirs.parquet"], "fig12", 2.0)
+    imported = style.read_imported([tmp_path / "theirs.parquet"], "fig12", 2.0)
     figure = plot_latency.draw(summary("fig12"), experiment("fig12"), ORIGINS, imported)
     points = [line.get_xydata().tolist() for line in panels(figure)[0].lines]
     assert [[400.0, 50.0]] in points
     (legend,) = [ax.get_legend() for ax in figure.axes if ax.get_legend()]
     assert legend.get_texts()[-1].get_text() == "T4, original"
-    assert plot_latency.read_imported([tmp_path / "theirs.parquet"], "fig12", 1.5) is None
+    assert style.read_imported([tmp_path / "theirs.parquet"], "fig12", 1.5) is None
+
+    row |= {"iat_us": 0.0, "threshold": 100.0, "model": "resnet18", "mean_us": 7e3}
+    write_summary(tmp_path / "theirs.parquet", [Summary(**row)])
+    imported = style.read_imported([tmp_path / "theirs.parquet"], "fig12", 2.0)
+    (ax,) = plot_fairness.draw(summary("fig13"), experiment("fig13"), imported).axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in ax.lines}
+    assert lines["ResNet-18, T4, original"] == [[100.0, 7.0]]
 
 
 def test_files_have_embedded_fonts_vectors_and_no_date(tmp_path):
