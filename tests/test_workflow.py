@@ -285,7 +285,7 @@ def test_the_workflow_is_clean(project):
 @pytest.mark.workflow
 def test_bad_input_stops_before_anything_runs(project):
     (project / "bad.yaml").write_text("experiments: {fig11: {systems: [Paela]}}")
-    output = project.snakemake("fig11", "--configfile", "bad.yaml", status=1)
+    output = project.snakemake("fig11", "--configfile", "bad.yaml", status=2)
     assert output.splitlines()[-1] == "paella: unknown system Paela; did you mean Paella?"
     assert "Traceback" not in output
     assert not (project / "results").exists()

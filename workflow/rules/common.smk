@@ -2,12 +2,13 @@ import sys
 
 from msgspec import to_builtins
 from paella.errors import PaellaError
-from paella.workflow_config import ALL, Workflow, engine_identity, number
+from paella.workflow_config import Workflow, engine_identity, number
 
 try:
     WORKFLOW = Workflow(config)
 except PaellaError as error:
-    sys.exit(f"paella: {error}")
+    print(f"paella: {error}", file=sys.stderr)
+    sys.exit(2)
 
 ENGINE = engine_identity()
 RESULTS = f"results/{WORKFLOW.folder}"
