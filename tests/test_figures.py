@@ -189,7 +189,7 @@ def test_the_caption_says_backend_device_and_how_they_are_known():
     assert words(draw("fig11")) == (
         "Simulated H100: kernel times measured on it (profile h100-v1) · paella 1.2.3 · "
         "3000 jobs · seed 1 · Triton modelled "
-        "Bands: 95 % confidence of p99 where a model has fewer than 100 jobs."
+        "Bands: 95 % confidence of p99 where jobs are few (InceptionV3)."
     )
     t4 = draw("fig12", device_label="T4", device_provenance="extrapolated")
     assert words(t4).startswith("Simulated T4: kernel times extrapolated (profile h100-v1) · ")

@@ -40,7 +40,8 @@ def draw(summary: pd.DataFrame, experiment: dict, systems: dict, imported=None):
         ax.set_axis_off()
     label_outer(axes, rows)
     add_legend(free[-1], summary, experiment["systems"], looks, imported)
-    style.caption(figure, style.provenance(summary), bands(summary))
+    shown = [model for row in rows for model in row]
+    style.caption(figure, style.provenance(summary), bands(summary, shown))
     return figure
 
 
@@ -104,10 +105,12 @@ def add_legend(ax, summary: pd.DataFrame, systems, looks, imported) -> None:
     ax.legend(handles=handles, loc="center", frameon=False, handlelength=2.6, labelspacing=0.4)
 
 
-def bands(summary: pd.DataFrame) -> str:
+def bands(summary: pd.DataFrame, models: list[str]) -> str:
     if summary.seed.nunique() > 1:
         return "Lines: median over the seeds; bands: their range."
-    return f"Bands: 95 % confidence of p99 where a model has fewer than {FEW} jobs."
+    jobs = summary[summary.model.isin(models)].groupby("model").jobs.median()
+    few = ", ".join(style.label(model) for model in jobs.index[jobs < FEW])
+    return f"Bands: 95 % confidence of p99 where jobs are few ({few})." if few else ""
 
 
 def main(job) -> None:
