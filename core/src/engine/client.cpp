@@ -61,14 +61,16 @@ void Client::admit(TimeNs now) {
 
 TimeNs Client::next_due_ns() const {
   if (!ready_.empty()) return ready_.front().due_ns;
-  if (in_flight_ >= spec_.cap) return kNever;
-  if (warming_) return next_ < warm_up_.size() ? 0 : kNever;
-  if (next_ >= spec_.jobs.size()) return kNever;
-  if (spec_.closed_loop > 0) return users_.empty() ? kNever : users_.front();
-  return start_ns_ + jobs_.due_ns[spec_.jobs[next_]];
+  const TimeNs answer = answers_.empty() ? kNever : answers_.front().at_ns;
+  if (in_flight_ >= spec_.cap) return answer;
+  if (warming_) return next_ < warm_up_.size() ? 0 : answer;
+  if (next_ >= spec_.jobs.size()) return answer;
+  if (spec_.closed_loop > 0) return users_.empty() ? answer : std::min(answer, users_.front());
+  return std::min(answer, start_ns_ + jobs_.due_ns[spec_.jobs[next_]]);
 }
 
 bool Client::take(TimeNs now, Request& request) {
+  receive(now);
   admit(now);
   if (ready_.empty()) return false;
   request = ready_.front();
@@ -80,22 +82,29 @@ void Client::submitted(const Request& request, TimeNs now) {
   if (request.job >= 0) jobs_.submitted_ns[request.job] = now - start_ns_;
 }
 
-void Client::finished(const Request& request, TimeNs started_ns, TimeNs now) {
-  --in_flight_;
-  ++completed_;
-  auto& waiting = waiting_[request.model];
-  if (waiting.empty()) {
-    ++free_instances_[request.model];
-  } else {
-    ready_.push_back(waiting.front());
-    waiting.pop_front();
+// An answer frees its place in flight and its model's instance, for the next that waits.
+void Client::receive(TimeNs now) {
+  for (; !answers_.empty() && answers_.front().at_ns <= now; answers_.pop_front()) {
+    const std::int32_t model = answers_.front().model;
+    --in_flight_;
+    if (waiting_[model].empty()) {
+      ++free_instances_[model];
+    } else {
+      ready_.push_back(waiting_[model].front());
+      waiting_[model].pop_front();
+    }
   }
+}
+
+void Client::finished(const Request& request, TimeNs started_ns, TimeNs answered_ns) {
+  ++completed_;
+  answers_.push_back({answered_ns, request.model});
   if (request.job >= 0) {
     jobs_.started_ns[request.job] = started_ns < 0 ? -1 : started_ns - start_ns_;
-    jobs_.finished_ns[request.job] = now - start_ns_;
-    if (spec_.closed_loop > 0) users_.push_back(now + spec_.think_ns);
+    jobs_.finished_ns[request.job] = answered_ns - start_ns_;
+    if (spec_.closed_loop > 0) users_.push_back(answered_ns + spec_.think_ns);
   } else if (completed_ == warm_up_.size()) {
-    begin_trace(now + kAfterWarmUpNs);
+    begin_trace(answered_ns + kAfterWarmUpNs);
   }
 }
 

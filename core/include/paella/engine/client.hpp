@@ -35,15 +35,21 @@ class Client {
   // The next request to be submitted by `now`.
   bool take(TimeNs now, Request& request);
   void submitted(const Request& request, TimeNs now);
-  // `started_ns` of the first kernel, -1 without kernels.
-  void finished(const Request& request, TimeNs started_ns, TimeNs now);
+  // The answer reaches the client at `answered_ns`: not before an earlier one. `started_ns` is
+  // that of the first kernel, -1 without kernels.
+  void finished(const Request& request, TimeNs started_ns, TimeNs answered_ns);
   TimeNs start_ns() const { return start_ns_; }
   bool done() const { return !warming_ && completed_ == spec_.jobs.size(); }
 
  private:
   void begin_trace(TimeNs now);
+  void receive(TimeNs now);
   void admit(TimeNs now);
 
+  struct Answer {
+    TimeNs at_ns;
+    std::int32_t model;
+  };
   ClientSpec spec_;
   record::Jobs& jobs_;
   std::vector<Request> warm_up_;
@@ -56,6 +62,7 @@ class Client {
   std::vector<std::int32_t> free_instances_;
   std::vector<std::deque<Request>> waiting_;  // for an instance of the model
   std::deque<Request> ready_;
+  std::deque<Answer> answers_;  // on their way
 };
 
 }  // namespace paella::engine
