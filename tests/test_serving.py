@@ -260,9 +260,9 @@ def test_the_timeline_agrees_with_the_jobs():
 
 def test_same_run_same_bytes(tmp_path):
     def written(name):
-        command = "run --system Paella --iat 400 --jobs 80 --timeline --out".split()
+        command = ["run", "--system", "Paella", "--iat", "400", "--jobs", "80", "--timeline"]
         subprocess.run(
-            [sys.executable, "-m", "paella.cli", *command, tmp_path / name],
+            [sys.executable, "-m", "paella.cli", *command, "--out", tmp_path / name],
             check=True,
             capture_output=True,
         )
