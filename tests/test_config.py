@@ -92,7 +92,7 @@ def test_segments_are_ours():
     system = SHIPPED.system("Paella-seg")
     assert system.unit == Segment(kernels=16)
     assert system.policy == {"name": "ageing", "alpha": 0.1}
-    assert system.admission == JobsAdmission(32)
+    assert system.admission == JobsAdmission(sms_per_job=4)
     assert (system.launch, system.notify) == ("graph", "unit")
 
 

@@ -13,8 +13,8 @@ struct KernelSpan {
   std::int32_t kernel = 0;  // index in the model
   std::int32_t stream = 0;
   TimeNs eligible_ns = 0;  // head of its stream and of its hardware queue
-  TimeNs started_ns = 0;
-  TimeNs finished_ns = 0;
+  TimeNs started_ns = -1;
+  TimeNs finished_ns = -1;
 };
 
 // Blocks of one kernel that started and finished together on one SM.

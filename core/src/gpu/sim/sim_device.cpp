@@ -35,6 +35,9 @@ SimDevice::SimDevice(const DeviceSpec& device, const DeviceSpec& reference,
 SimDevice::~SimDevice() = default;
 
 int SimDevice::add_process(int queues) {
+  if (!contexts_.empty() && sharing_ == Sharing::kTimeSliced && spec_.gpu.time_slice_us <= 0) {
+    throw Error("processes cannot take turns on " + spec_.name + ": its time_slice_us is 0");
+  }
   if (contexts_.empty() || sharing_ == Sharing::kTimeSliced) {
     contexts_.push_back(std::make_unique<Context>(spec_, models_.size(), timeline_));
   }
@@ -76,6 +79,7 @@ TimeNs SimDevice::next_ns() const {
 }
 
 void SimDevice::step(TimeNs now) {
+  const bool was_idle = !contexts_[active_]->has_work();
   while (!timers_.empty() && timers_.top().at == now) {
     const Timer timer = timers_.top();
     timers_.pop();
@@ -103,8 +107,6 @@ void SimDevice::step(TimeNs now) {
     for (std::size_t i = logged; i < timeline_->blocks.size(); ++i) {
       record::BlockSpan& span = timeline_->blocks[i];
       span.kernel = ops_[span.kernel].span;
-      span.started_ns += context.idle_ns;
-      span.finished_ns += context.idle_ns;
     }
   }
   for (const auto& [run, blocks] : finished_) {
@@ -118,7 +120,14 @@ void SimDevice::step(TimeNs now) {
   }
   place_waiting(context, now);
   context.sms.settle(local);
-  if (contexts_.size() > 1 && (now >= slice_end_ns_ || !context.has_work())) share_time(now);
+  if (contexts_.size() == 1) return;
+  if (was_idle && context.has_work()) begin_slice(now);
+  if (now >= slice_end_ns_ || !context.has_work()) share_time(now);
+}
+
+void SimDevice::begin_slice(TimeNs now) {
+  slice_end_ns_ = now + to_ns(spec_.gpu.time_slice_us);
+  at(slice_end_ns_, TimerKind::kSlice, kNone);
 }
 
 // Rule 9: without MPS one process has the GPU at a time; the others' blocks stand still.
@@ -132,11 +141,11 @@ void SimDevice::share_time(TimeNs now) {
     contexts_[active_]->idle_ns = now - contexts_[active_]->idle_ns;
     const TimeNs local = context.idle_ns;
     context.idle_ns = now - local;
+    context.sms.set_idle(context.idle_ns);
     active_ = next;
     place_waiting(context, now);
     context.sms.settle(local);
-    slice_end_ns_ = now + to_ns(spec_.gpu.time_slice_us);
-    at(slice_end_ns_, TimerKind::kSlice, kNone);
+    begin_slice(now);
     return;
   }
 }
@@ -271,14 +280,20 @@ void SimDevice::start_copy(CopyEngine& engine, TimeNs now) {
 
 // Rules 3, 4, 7 and 11: blocks go out kernel by kernel, in the order in which the kernels reached
 // the head of their hardware queues, higher priority first. A kernel whose blocks do not all find
-// room holds up those behind it; a queue moves on when its head's blocks are all placed.
+// room holds up those behind it; a queue moves on when its head's blocks are all placed. One that may
+// not become resident yet holds up only those that are not resident either.
 void SimDevice::place_waiting(Context& context, TimeNs now) {
   const TimeNs local = now - context.idle_ns;
   while (!context.waiting.empty()) {
     const OpId id = context.waiting.top().op;
     Op& op = ops_[id];
     const bool starts = op.to_place == op.cost->blocks;
-    if (starts && context.resident >= spec_.gpu.resident_kernels) return;
+    if (starts && context.resident >= spec_.gpu.resident_kernels) {
+      if (context.partly_placed == 0) break;
+      held_.push_back(context.waiting.top());
+      context.waiting.pop();
+      continue;
+    }
     const auto where = context.blocked == id ? SmArray::Where::kWhereBlocksFinished
                                              : SmArray::Where::kEverywhere;
     if (starts) op.work_ns = work_ns(context, op);
@@ -295,14 +310,18 @@ void SimDevice::place_waiting(Context& context, TimeNs now) {
     }
     if (op.to_place > 0) {
       context.blocked = id;
-      return;
+      if (starts && placed > 0) ++context.partly_placed;
+      break;
     }
+    if (!starts) --context.partly_placed;
     context.blocked = kNone;
     context.waiting.pop();
     auto& queue = queues_[streams_[op.stream].queue];
     queue.pop_front();
     if (!queue.empty() && ops_[queue.front()].ready) wait_for_sms(queue.front(), now);
   }
+  for (const Waiting& kernel : held_) context.waiting.push(kernel);
+  held_.clear();
 }
 
 // A working set that outgrows the L2 cache costs every kernel that starts now more work.
@@ -360,7 +379,7 @@ void SimDevice::report(OpId id, EventKind kind, std::int64_t blocks, TimeNs now)
   const bool placed = kind == EventKind::kPlaced;
   if (op.span >= 0) {
     record::KernelSpan& span = timeline_->kernels[op.span];
-    if (placed && span.started_ns == 0) span.started_ns = now;
+    if (placed && span.started_ns < 0) span.started_ns = now;
     if (!placed) span.finished_ns = now;
   }
   Unit& unit = units_[op.slot];

@@ -33,7 +33,7 @@ SmArray::SmArray(const plan::SmLimits& sm, record::Timeline* timeline)
   emptied_.reserve(sm.count);
   if (timeline_) {
     ids_.resize(sm.count);
-    started_ns_.resize(sm.count);
+    starts_.resize(sm.count);
     for (std::int32_t i = 0; i < sm.count; ++i) ids_[0].push_back(i);
   }
 }
@@ -70,8 +70,10 @@ void SmArray::finish(TimeNs now, std::vector<Finished>& finished) {
         finished.push_back({g.run, ended});
       }
       if (timeline_) {
-        for (std::int32_t sm : ids_[c]) {
-          timeline_->blocks.push_back({g.run, sm, g.blocks, started_ns_[c][k.groups], now});
+        for (const std::int32_t sm : ids_[c]) {
+          for (const Start& start : starts_[c][k.groups]) {
+            timeline_->blocks.push_back({g.run, sm, start.blocks, start.at_ns, now + idle_ns_});
+          }
         }
       }
     }
@@ -154,7 +156,6 @@ void SmArray::add(std::int32_t c, std::int32_t run, std::int32_t blocks) {
 
   Groups& groups = groups_[c];
   Group group{k.virtual_ns + work_ns, run, blocks};
-  TimeNs started_ns = k.at_ns;
   std::int32_t at = k.groups;
   const double near = group.end - kTogether * work_ns;
   for (std::int32_t i = at; i-- > 0 && groups[i].end <= group.end;) {
@@ -165,20 +166,17 @@ void SmArray::add(std::int32_t c, std::int32_t run, std::int32_t blocks) {
     at = i;  // takes the other's place
     break;
   }
-  if (at < k.groups) {
-    if (timeline_) started_ns = started_ns_[c][at];
-  } else {
+  if (at == k.groups) {
     ++k.groups;
     ++groups_placed_;
+    if (timeline_) starts_[c][at].clear();
   }
-  const auto put = [&](std::int32_t to, const Group& g, TimeNs started) {
-    groups[to] = g;
-    if (timeline_) started_ns_[c][to] = started;
-  };
+  if (timeline_) starts_[c][at].push_back({k.at_ns + idle_ns_, blocks});
   for (; at > 0 && groups[at - 1].end < group.end; --at) {
-    put(at, groups[at - 1], timeline_ ? started_ns_[c][at - 1] : 0);
+    groups[at] = groups[at - 1];
+    if (timeline_) std::swap(starts_[c][at], starts_[c][at - 1]);
   }
-  put(at, group, started_ns);
+  groups[at] = group;
 }
 
 void SmArray::settle(TimeNs now) {
@@ -217,7 +215,9 @@ std::int32_t SmArray::split(std::int32_t c, std::int32_t sms) {
 void SmArray::copy(std::int32_t from, std::int32_t to) {
   classes_[to] = classes_[from];
   std::copy_n(groups_[from].begin(), classes_[from].groups, groups_[to].begin());
-  if (timeline_) started_ns_[to] = started_ns_[from];
+  if (timeline_) {
+    std::copy_n(starts_[from].begin(), classes_[from].groups, starts_[to].begin());
+  }
 }
 
 // All SMs that run empty become one class: the one with the lowest index.

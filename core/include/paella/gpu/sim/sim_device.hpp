@@ -119,6 +119,7 @@ class SimDevice {
     std::priority_queue<Waiting, std::vector<Waiting>, std::greater<>> waiting;
     OpId blocked = kNone;       // head of `waiting` that found no room
     std::int32_t resident = 0;  // kernels with blocks on the SMs
+    std::int32_t partly_placed = 0;  // of them, those in `waiting`
     std::int32_t busy_streams = 0;
     std::vector<std::int32_t> units;  // on the GPU, of each model
     TimeNs idle_ns = 0;         // global time minus the context's own
@@ -149,6 +150,7 @@ class SimDevice {
   void complete(OpId op, TimeNs now);
   void place_waiting(Context& context, TimeNs now);
   void report(OpId op, EventKind kind, std::int64_t blocks, TimeNs now);
+  void begin_slice(TimeNs now);
   void share_time(TimeNs now);
   Context& context_of(OpId op) { return *contexts_[processes_[streams_[ops_[op].stream].process].context]; }
 
@@ -168,6 +170,7 @@ class SimDevice {
   CopyEngine copy_in_, copy_out_;
   std::priority_queue<Timer, std::vector<Timer>, std::greater<>> timers_;
   std::vector<SmArray::Finished> finished_;
+  std::vector<Waiting> held_;
   std::int64_t order_ = 0;
   std::int32_t active_ = 0;  // context whose time slice it is
   TimeNs slice_end_ns_ = 0;

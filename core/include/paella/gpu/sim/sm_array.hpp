@@ -53,6 +53,9 @@ class SmArray {
 
   std::int64_t groups_placed() const { return groups_placed_; }
 
+  // The timeline's clock minus that of the calls above, which stands still between time slices.
+  void set_idle(TimeNs idle_ns) { idle_ns_ = idle_ns; }
+
  private:
   static constexpr int kMaxGroups = 32;  // no GPU has more block slots on an SM
 
@@ -62,6 +65,10 @@ class SmArray {
     std::int32_t blocks;  // on each SM of the class
   };
   using Groups = std::array<Group, kMaxGroups>;  // latest end first
+  struct Start {  // of some blocks of a group, on the timeline's clock
+    TimeNs at_ns;
+    std::int32_t blocks;
+  };
   struct Run {
     const KernelCost* cost;
     double work_ns;
@@ -91,9 +98,10 @@ class SmArray {
   std::vector<Groups> groups_;
   std::vector<Run> runs_;
   std::int32_t active_ = 1;
-  // Kept only for a timeline: the SMs of a class, and when each of its groups started.
+  // Kept only for a timeline: the SMs of a class, and when the blocks of its groups started.
   std::vector<std::vector<std::int32_t>> ids_;
-  std::vector<std::array<TimeNs, kMaxGroups>> started_ns_;
+  std::vector<std::array<std::vector<Start>, kMaxGroups>> starts_;
+  TimeNs idle_ns_ = 0;
   std::vector<std::int32_t> room_;
   std::vector<std::int32_t> touched_;
   std::vector<std::int32_t> emptied_;

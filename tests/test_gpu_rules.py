@@ -1,0 +1,640 @@
+"""The hardware rules that the simulated GPU follows, each on a GPU small enough for the times to be
+worked out by hand. The numbers are those of docs/gpu-model.md.
+"""
+
+import pytest
+from made_gpu import KIB, Gpu, device, in_use, kernel, model, serve
+
+from paella import _core
+
+SLOTS = {"blocks": 1}  # SMs that hold one block each
+
+
+# ---- 1: a stream is first in, first out
+
+
+def test_1_a_stream_takes_one_kernel_at_a_time():
+    # Two waves on two SMs of one block each, 100 us; the next kernel waits for the last block.
+    gpu = Gpu(device(**SLOTS), model(kernel(3, 100), kernel(1, 50)))
+    gpu.launch(0)
+    assert gpu.run() == [[(0, 100), (100, 150)]]
+    assert [(start, end, n) for start, end, _, n in gpu.blocks()[0]] == [
+        (0, 50, 1),
+        (0, 50, 1),
+        (50, 100, 1),
+        (100, 150, 1),
+    ]
+
+
+def test_1_submissions_to_one_stream_follow_each_other_and_other_streams_do_not_wait():
+    gpu = Gpu(device(), model(kernel(1, 100)), model(kernel(1, 30)))
+    a, b = gpu.stream(), gpu.stream()
+    for stream, m in ((a, 0), (a, 1), (b, 1), (b, 1), (a, 0)):
+        gpu.submit(stream, m)
+    assert gpu.run() == [[(0, 100)], [(100, 130)], [(0, 30)], [(30, 60)], [(130, 230)]]
+
+
+# ---- 2: streams share hardware queues
+
+
+@pytest.mark.parametrize(
+    ("streams", "queues", "end"),
+    [
+        (8, 8, 200),
+        (9, 8, 300),
+        (16, 8, 300),
+        (17, 8, 400),
+        (9, 32, 200),
+        (32, 32, 200),
+        (33, 32, 300),
+    ],
+)
+def test_2_more_streams_than_queues_wait_for_each_other(streams, queues, end):
+    # Chains of two kernels, issued job by job. Two chains in one queue: a1 a2 b1 b2, where b1 is
+    # behind a2, which waits for a1 until 100; so b ends at 300. A third chain adds 100 more.
+    gpu = Gpu(device(), model(kernel(1, 100), kernel(1, 100)), queues=queues)
+    gpu.launch(*[0] * streams)
+    ends = [spans[-1][1] for spans in gpu.run()]
+    assert max(ends) == end
+    assert ends == [200 + 100 * (i // queues) for i in range(streams)]
+
+
+def test_2_issued_kernel_by_kernel_the_same_streams_do_not_wait():
+    # a1 b1 a2 b2 in the queue: nothing that can go is behind something that cannot.
+    gpu = Gpu(device(), model(kernel(1, 100), kernel(1, 100)), queues=8)
+    streams = [gpu.stream() for _ in range(16)]
+    for k in range(2):
+        for stream in streams:
+            gpu.submit(stream, 0, k, k + 1)
+    gpu.run()
+    assert gpu.end == 200
+
+
+# ---- 3: the head of a queue
+
+
+def test_3_a_head_that_waits_for_its_stream_blocks_what_is_behind_it():
+    # One queue: a1 a2 b1 c1. b1 and c1 could run at once, but are behind a2.
+    gpu = Gpu(device(), model(kernel(1, 100), kernel(1, 50)), model(kernel(1, 100)), queues=1)
+    gpu.launch(0, 1, 1)
+    assert gpu.run() == [[(0, 100), (100, 150)], [(100, 200)], [(100, 200)]]
+
+
+def test_3_a_queue_moves_on_when_its_head_is_placed_not_when_it_ends():
+    # One queue, two SMs of one block: a places its third block at 50 and b the next; a ends at 100.
+    gpu = Gpu(device(**SLOTS), model(kernel(3, 100)), model(kernel(1, 20)), queues=1)
+    gpu.launch(0, 1)
+    assert gpu.run() == [[(0, 100)], [(50, 70)]]
+
+
+# ---- 4: what the kernels before leave
+
+
+def test_4_the_next_kernel_gets_the_room_that_is_left():
+    # Two SMs of one block, queues of their own: a has both, then one; b has what is left.
+    gpu = Gpu(device(**SLOTS), model(kernel(3, 100)), model(kernel(2, 40)))
+    gpu.launch(0, 1)
+    # b alone takes one wave of 40: its first block has the SM that a leaves at 50, its second the
+    # same at 90.
+    assert gpu.run() == [[(0, 100)], [(50, 130)]]
+    assert [group[:2] for group in gpu.blocks()[1]] == [(50, 90), (90, 130)]
+
+
+def test_4_a_kernel_without_room_holds_up_smaller_ones_behind_it():
+    # One SM of 1024 threads: x leaves 512, a needs 1024, b would fit beside x but waits for a.
+    gpu = Gpu(
+        device(1),
+        model(kernel(1, 100, threads=512)),
+        model(kernel(1, 100, threads=1024)),
+        model(kernel(1, 100, threads=32)),
+    )
+    gpu.launch(0, 1, 2)
+    assert gpu.run() == [[(0, 100)], [(100, 200)], [(200, 300)]]
+
+
+def test_4_kernels_wait_in_the_order_in_which_they_came():
+    gpu = Gpu(device(1, **SLOTS), *(model(kernel(1, t)) for t in (50, 40, 30, 20)))
+    gpu.launch(0, 3, 1, 2)
+    assert gpu.run() == [[(0, 50)], [(50, 70)], [(70, 110)], [(110, 140)]]
+
+
+# ---- 5: what a block occupies
+
+OCCUPANCY = [
+    # threads, registers, shared memory, limits of the SM, blocks that fit
+    (32, 0, 0, {"threads": 128}, 4),
+    (33, 0, 0, {"threads": 128}, 2),  # two warps
+    (1, 0, 0, {"threads": 128}, 4),
+    (64, 0, 0, {"threads": 1024, "blocks": 10}, 10),
+    (32, 0, 0, {"threads": 2048, "blocks": 32}, 32),  # 64 warps, 32 slots
+    (128, 32, 0, {"threads": 2048}, 16),  # 4 warps of 1024 registers: 65536 / 4096
+    (128, 33, 0, {"threads": 2048}, 12),  # 4 warps of 1056, as 5 * 256 each: 65536 / 5120 = 12.8
+    (32, 255, 0, {"regs": 32768}, 4),  # 8160, as 32 * 256: 32768 / 8192
+    (33, 128, 0, {"regs": 16384}, 2),  # two whole warps of 4096 registers
+    (32, 0, 1024, {"smem_bytes": 10240}, 10),
+    (32, 0, 1025, {"smem_bytes": 10240}, 8),  # 1152, nine units of 128
+    (32, 0, 1024, {"smem_bytes": 10240, "reserved_smem_bytes": 1024}, 5),
+    (32, 0, 1025, {"smem_bytes": 10240, "reserved_smem_bytes": 1024}, 4),  # 2176
+    (32, 0, 0, {"smem_bytes": 10240, "reserved_smem_bytes": 1024}, 10),
+    (256, 64, 8 * KIB, {"threads": 1024, "smem_bytes": 64 * KIB}, 4),  # threads and registers
+    (256, 65, 8 * KIB, {"threads": 1024, "smem_bytes": 64 * KIB}, 3),  # 8 * 2304: 65536 / 18432
+    (256, 32, 30 * KIB, {"threads": 1024, "smem_bytes": 64 * KIB}, 2),
+]
+
+
+@pytest.mark.parametrize(("threads", "regs", "smem", "limits", "fit"), OCCUPANCY)
+def test_5_blocks_that_fit_an_sm(threads, regs, smem, limits, fit):
+    gpu = device(1, **limits)
+    assert _core.blocks_per_sm(threads, regs, smem, gpu["sm"]) == fit
+    # And on the GPU: one block more than fit takes a second wave.
+    gpu = Gpu(gpu, model(kernel(fit + 1, 100, threads, regs, smem)))
+    gpu.launch(0)
+    assert gpu.sim.step() == 0
+    assert in_use(gpu.sim)[0][3] == fit
+    gpu.run()
+    assert gpu.blocks() == [[(0, 50, 0, fit), (50, 100, 0, 1)]]
+
+
+def test_5_usage_in_allocation_units():
+    # Per block: 2 warps, 2 * ceil(33 * 32 / 256) = 10 register units, ceil(2148 / 128) = 17.
+    gpu = Gpu(
+        device(2, reserved_smem_bytes=1024), model(kernel(4, 100, threads=40, regs=33, smem=1124))
+    )
+    gpu.launch(0)
+    gpu.sim.step()
+    assert in_use(gpu.sim) == [(4, 20, 34, 2)] * 2
+    gpu.run()
+    assert in_use(gpu.sim) == [(0, 0, 0, 0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "what"),
+    [
+        ({"threads": 1056}, "1056 threads, 0 registers each and 0 bytes"),
+        ({"threads": 1024, "regs": 65}, "1024 threads, 65 registers each and 0 bytes"),
+        ({"smem": 64 * KIB + 1}, "32 threads, 0 registers each and 65537 bytes"),
+    ],
+)
+def test_5_a_kernel_that_fits_no_sm(shape, what):
+    with pytest.raises(_core.Error) as error:
+        Gpu(device(), model(kernel(1, 100, **shape)))
+    sentence = f"fits no SM of made-up: a block needs {what} of shared memory"
+    assert sentence in str(error.value)
+
+
+# ---- 6: blocks go where most of them fit
+
+
+def on_sms(gpu, submission):
+    """Blocks of a submission on each SM."""
+    counts = {}
+    for _, _, sm, n in gpu.blocks()[submission]:
+        counts[sm] = counts.get(sm, 0) + n
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("blocks", "busy", "idle"),
+    # Room for 2 and 4. One at a time to the roomier: 4 3 | 2, then both have 2, and so on.
+    [(1, 0, 1), (2, 0, 2), (4, 1, 3), (6, 2, 4)],
+)
+def test_6_a_block_goes_to_the_sm_with_most_room(blocks, busy, idle):
+    gpu = Gpu(device(), model(kernel(1, 100, threads=512)), model(kernel(blocks, 10, threads=256)))
+    gpu.launch(0, 1)
+    assert gpu.run()[1][0][0] == 0
+    where = on_sms(gpu, 1)
+    (busy_sm,) = on_sms(gpu, 0)
+    assert (where.get(busy_sm, 0), where.get(1 - busy_sm, 0)) == (busy, idle)
+
+
+def test_6_level_by_level_over_several_sms():
+    # Four SMs of 32 warps; a, b, c leave 24, 16 and 8 of them on three. Blocks of 4 warps: room
+    # for 8, 6, 4, 2. Ten blocks: 2 to the first, then 2 each to the first two at 6, then 3
+    # rounds... 8 6 4 2 -> 6 6 4 2 (2) -> 4 4 4 2 (4) -> 3 3 3 2 (3) -> one of the three (1).
+    shares = [model(kernel(1, 100, threads=t)) for t in (256, 512, 768)]
+    gpu = Gpu(device(4), *shares, model(kernel(10, 10, threads=128)))
+    gpu.launch(2, 1, 0, 3)
+    assert gpu.run()[3] == [(0, 10)]
+    where = on_sms(gpu, 3)
+    c, b, a = (next(iter(on_sms(gpu, i))) for i in range(3))
+    assert {a, b, c} <= {0, 1, 2, 3}
+    assert len({a, b, c}) == 3
+    (empty,) = {0, 1, 2, 3} - {a, b, c}
+    taken = [where.get(sm, 0) for sm in (empty, a, b, c)]
+    assert taken in ([6, 3, 1, 0], [5, 4, 1, 0], [5, 3, 2, 0])
+
+
+def test_6_room_is_counted_in_blocks_of_this_kernel():
+    # a: 16 of 32 warps and 33 of 64 KiB on one SM; b: 1 warp and 32 KiB fits only the other one
+    # beside... so: SM A has 16 warps and 31 KiB left, SM B 31 warps and 32 KiB.
+    gpu = Gpu(
+        device(),
+        model(kernel(1, 100, threads=512, smem=33 * KIB)),
+        model(kernel(1, 100, threads=32, smem=32 * KIB)),
+        model(kernel(1, 100, threads=32, smem=62 * KIB)),
+        model(kernel(1, 10, threads=256)),
+        model(kernel(1, 10, threads=32, smem=1 * KIB)),
+    )
+    gpu.launch(0, 2, 3, 4)
+    assert gpu.run()[2:] == [[(0, 10)], [(0, 10)]]
+    (a,), (b,), (threads,), (smem,) = (on_sms(gpu, i) for i in range(4))
+    # Left: 16 warps and 31 KiB beside a, 31 warps and 2 KiB beside b.
+    assert a != b
+    assert threads == b  # 2 against 3 blocks of 8 warps
+    assert smem == a  # 15 blocks against 2
+
+
+# ---- 7: priorities
+
+
+def test_7_the_higher_priority_goes_first():
+    gpu = Gpu(device(1, **SLOTS), model(kernel(1, 10)))
+    for priority in (0, 0, -1, 1, -2, 0):
+        gpu.submit(gpu.stream(priority), 0)
+    # The smallest number first, equal ones in order.
+    assert [spans[0][0] for spans in gpu.run()] == [20, 30, 10, 50, 0, 40]
+
+
+def test_7_running_blocks_stay_and_waiting_ones_step_back():
+    # Issued 10 us apart. l takes the one place from 10 to 60; h comes at 20 and has the place
+    # next, before the two blocks of l that still wait.
+    gpu = Gpu(
+        device(1, host={"issue_us": {1: 10.0}}, **SLOTS),
+        model(kernel(3, 150)),
+        model(kernel(1, 25)),
+    )
+    gpu.submit(gpu.stream(), 0)
+    gpu.submit(gpu.stream(-1), 1)
+    assert gpu.run() == [[(10, 185)], [(60, 85)]]
+    assert gpu.blocks()[0] == [(10, 60, 0, 1), (85, 135, 0, 1), (135, 185, 0, 1)]
+
+
+# ---- 8: copies
+
+
+def test_8_one_engine_for_each_direction():
+    # In: 0-50, 50-100, 100-150. Kernels of 10 us behind them. Out: 60-110, 110-160, 160-210.
+    gpu = Gpu(device(), model(kernel(1, 10), copy_in_us=50, copy_out_us=50))
+    gpu.launch(0, 0, 0, copy_in=True, copy_out=True)
+    assert gpu.run() == [[(50, 60)], [(100, 110)], [(150, 160)]]
+    assert gpu.end == 210
+
+
+def test_8_copies_overlap_with_kernels():
+    gpu = Gpu(device(1, **SLOTS), model(kernel(1, 100)), model(kernel(1, 10), copy_in_us=100))
+    gpu.submit(gpu.stream(), 0)
+    gpu.submit(gpu.stream(), 1, copy_in=True)
+    assert gpu.run() == [[(0, 100)], [(100, 110)]]
+
+
+def test_8_a_copy_waits_for_its_stream():
+    # The engine is free at once, but the copy's stream is busy until 100; b's copy goes first.
+    gpu = Gpu(device(), model(kernel(1, 100)), model(kernel(1, 10), copy_in_us=50))
+    a, b = gpu.stream(), gpu.stream()
+    gpu.submit(a, 0)
+    gpu.submit(a, 1, copy_in=True)
+    gpu.submit(b, 1, copy_in=True)
+    assert gpu.run()[1:] == [[(150, 160)], [(50, 60)]]
+
+
+def test_8_time_of_a_copy():
+    # 20,000 bytes at 1000 and 500 bytes per us, and 3 us each.
+    rates = {"h2d_bytes_per_us": 1000.0, "d2h_bytes_per_us": 500.0, "latency_us": 3.0}
+    gpu = Gpu(device(copy=rates), model(kernel(1, 10), copy_in_us=20, copy_out_us=20))
+    gpu.launch(0, copy_in=True, copy_out=True)
+    assert gpu.run() == [[(23, 33)]]
+    assert gpu.end == 33 + 3 + 40
+
+
+# ---- 9: several processes
+
+
+def two_processes(gpu):
+    return gpu.process, gpu.sim.add_process(32)
+
+
+def test_9_without_mps_processes_take_turns():
+    # a has 0-30, 60-90, 120-150 and its last 10 us from 180; b has the turns between, and from
+    # 190 its last 10.
+    gpu = Gpu(device(gpu={"time_slice_us": 30.0}), model(kernel(1, 100)), mps=False)
+    for process in two_processes(gpu):
+        gpu.submit(gpu.stream(process=process), 0)
+    assert gpu.run() == [[(0, 190)], [(30, 200)]]
+    assert gpu.blocks() == [[(0, 190, 0, 1)], [(30, 200, 0, 1)]]
+
+
+def test_9_a_block_may_start_in_any_turn():
+    # a's second wave starts after 30 + 20 us of its own, at 80, and ends after 100, at 190.
+    gpu = Gpu(
+        device(1, gpu={"time_slice_us": 30.0}, **SLOTS),
+        model(kernel(2, 100)),
+        model(kernel(1, 1000)),
+        mps=False,
+    )
+    for m, process in enumerate(two_processes(gpu)):
+        gpu.submit(gpu.stream(process=process), m)
+    gpu.run()
+    assert gpu.blocks()[0] == [(0, 80, 0, 1), (80, 190, 0, 1)]
+
+
+def test_9_without_a_time_slice_there_are_no_turns():
+    gpu = Gpu(device(gpu={"time_slice_us": 0.0}), model(kernel(1, 1)), mps=False)
+    with pytest.raises(_core.Error, match=r"^processes cannot take turns on made-up: its time_sl"):
+        gpu.sim.add_process(32)
+
+
+def test_9_a_process_has_the_gpu_for_itself_and_gives_it_up_when_idle():
+    # Nothing of b runs beside a though there is room; a's end at 20 ends its slice of 30.
+    gpu = Gpu(
+        device(gpu={"time_slice_us": 30.0}), *(model(kernel(1, t)) for t in (20, 25)), mps=False
+    )
+    a, b = two_processes(gpu)
+    for process, m in ((a, 0), (a, 0), (b, 1), (b, 1)):
+        gpu.submit(gpu.stream(process=process), m)
+    assert gpu.run() == [[(0, 20)], [(0, 20)], [(20, 45)], [(20, 45)]]
+
+
+def test_9_a_process_alone_is_not_interrupted():
+    gpu = Gpu(device(gpu={"time_slice_us": 30.0}), model(kernel(1, 100)), mps=False)
+    gpu.sim.add_process(32)
+    gpu.launch(0)
+    assert gpu.run() == [[(0, 100)]]
+
+
+def test_9_with_mps_they_share_the_gpu():
+    gpu = Gpu(device(gpu={"time_slice_us": 30.0}), model(kernel(1, 100)), mps=True)
+    for process in two_processes(gpu):
+        gpu.submit(gpu.stream(process=process), 0)
+    assert gpu.run() == [[(0, 100)], [(0, 100)]]
+
+
+@pytest.mark.parametrize(("processes", "starts"), [(1, 100), (2, 0)])
+def test_9_each_process_has_its_own_queues(processes, starts):
+    # One queue each: b is behind a's second kernel only if it is of the same process.
+    gpu = Gpu(device(), model(kernel(1, 100), kernel(1, 50)), model(kernel(1, 10)), queues=1)
+    other = gpu.process if processes == 1 else gpu.sim.add_process(1)
+    gpu.submit(gpu.stream(), 0)
+    gpu.submit(gpu.stream(process=other), 1)
+    assert gpu.run()[1] == [(starts, starts + 10)]
+
+
+# ---- 10: blocks on one SM slow each other
+
+
+def test_10_an_sm_shares_its_rate():
+    # Three of four warps saturate an SM to 3/4. Two such blocks: 6/4, each at 1 / 1.5.
+    gpu = Gpu(device(1, gpu={"saturation_warps": 4.0}), model(kernel(1, 100, threads=96)))
+    gpu.launch(0, 0)
+    assert gpu.run() == [[(0, 150)], [(0, 150)]]
+
+
+def test_10_up_to_its_rate_nothing_slows():
+    gpu = Gpu(device(1, gpu={"saturation_warps": 4.0}), model(kernel(1, 100, threads=64)))
+    gpu.launch(0, 0)
+    assert gpu.run() == [[(0, 100)], [(0, 100)]]
+
+
+def test_10_the_rate_changes_when_blocks_come_and_go():
+    # a alone until 50 has 50 left, at 1 / 1.5 until 125; b has done 50 by then and ends at 175.
+    costs = {"issue_us": {1: 50.0}}
+    gpu = Gpu(
+        device(1, gpu={"saturation_warps": 4.0}, host=costs), model(kernel(1, 100, threads=96))
+    )
+    gpu.launch(0, 0)
+    assert gpu.run() == [[(50, 175)], [(100, 225)]]
+
+
+def test_10_only_the_blocks_of_the_same_sm_slow_each_other():
+    # Three blocks on two SMs: two share one, the third has the other.
+    gpu = Gpu(device(2, gpu={"saturation_warps": 4.0}), *[model(kernel(1, 100, threads=96))] * 3)
+    gpu.launch(0, 1, 2)
+    assert sorted(spans[0][1] for spans in gpu.run()) == [100, 150, 150]
+
+
+def test_10_different_kernels_share_by_their_warps():
+    # Loads 1 and 1/2: both at 1 / 1.5. b's 20 us take 30; then a has 80 left, alone.
+    gpu = Gpu(
+        device(1, gpu={"saturation_warps": 4.0}),
+        model(kernel(1, 100, threads=128)),
+        model(kernel(1, 20, threads=64)),
+    )
+    gpu.launch(0, 1)
+    assert gpu.run() == [[(0, 110)], [(0, 30)]]
+
+
+@pytest.mark.parametrize(("smem", "end"), [(0, 100), (1, 200)])
+def test_10_warps_without_shared_memory_weigh_less(smem, end):
+    # Four blocks of two warps on an SM for four: 2 at full weight, 1 at half.
+    gpu = Gpu(
+        device(1, gpu={"saturation_warps": 4.0, "light_weight": 0.5}),
+        model(kernel(1, 100, threads=64, smem=smem)),
+    )
+    gpu.launch(0, 0, 0, 0)
+    assert {span for spans in gpu.run() for span in spans} == {(0, end)}
+
+
+def test_10_a_profile_says_how_long_a_kernel_takes_alone():
+    # 12 blocks on an SM for 8, two warps each for 4: waves of load 4 and 2, so a block is
+    # 1/6 of 600 us long; on two SMs 6 blocks each are one wave of load 3, on four 3 of 1.5.
+    reference = device(1, gpu={"saturation_warps": 4.0}, blocks=8)
+    work = model(kernel(12, 600, threads=64))
+    for sms, end in ((1, 600), (2, 300), (4, 150)):
+        gpu = Gpu(reference | {"sm": reference["sm"] | {"count": sms}}, work, reference=reference)
+        gpu.launch(0)
+        assert gpu.run() == [[(0, end)]]
+
+
+@pytest.mark.parametrize(("first", "ends"), [(5, (102.5, 102.5)), (20, (100, 120))])
+def test_10_blocks_that_start_almost_together_end_together(first, ends):
+    # Two places, one taken until `first`: the kernel's second block starts that much later. Within
+    # a tenth of their length they all end at their mean end, but are recorded as they started.
+    gpu = Gpu(device(1, blocks=2), model(kernel(1, first)), model(kernel(2, 100)))
+    gpu.launch(0, 1)
+    gpu.run()
+    assert gpu.blocks()[1] == [(0, ends[0], 0, 1), (first, ends[1], 0, 1)]
+
+
+@pytest.mark.parametrize(("clock", "lanes", "end"), [(0.5, 1, 200), (1, 0.5, 150), (2, 2, 50)])
+def test_10_other_clocks_and_lanes(clock, lanes, end):
+    # Half the clock doubles a block's work. Half the lanes: three warps load an SM for four by 3/2.
+    reference = device(1, gpu={"saturation_warps": 4.0})
+    scaled = device(1, gpu={"saturation_warps": 4.0}, clock=clock, lanes=lanes)
+    gpu = Gpu(scaled, model(kernel(1, 100, threads=96)), reference=reference)
+    gpu.launch(0)
+    assert gpu.run() == [[(0, end)]]
+
+
+def test_10_a_working_set_past_the_cache_costs_more():
+    # Weights 600 and intermediates 200 a job: the second makes it 1000 bytes for a cache of 800,
+    # the fourth 1400, with 10% for each doubling.
+    slow = device(gpu={"cache_penalty": 0.1}, l2=800, host={"issue_us": {1: 1.0}})
+    gpu = Gpu(slow, model(kernel(1, 100), weights=600, arena=200))
+    gpu.launch(0, 0, 0, 0)
+    lengths = [end - start for ((start, end),) in gpu.run()]
+    assert lengths == pytest.approx([100, 103.2, 105.8, 108.1], abs=0.1)
+
+
+# ---- 11: resident kernels
+
+
+@pytest.mark.parametrize(("limit", "kernels"), [(2, 3), (128, 130)])
+def test_11_only_so_many_kernels_at_once(limit, kernels):
+    gpu = Gpu(device(16, resident=limit), model(kernel(1, 100)))
+    gpu.launch(*[0] * kernels)
+    starts = [spans[0][0] for spans in gpu.run()]
+    assert starts == [0] * limit + [100] * (kernels - limit)
+
+
+def test_11_a_kernel_that_may_not_be_resident_holds_up_none_that_is():
+    # As in rule 7, but h has to wait until l has left, not only until there is room.
+    gpu = Gpu(
+        device(1, host={"issue_us": {1: 10.0}}, resident=1, **SLOTS),
+        model(kernel(3, 150)),
+        model(kernel(1, 25)),
+    )
+    gpu.submit(gpu.stream(), 0)
+    gpu.submit(gpu.stream(-1), 1)
+    assert gpu.run() == [[(10, 160)], [(160, 185)]]
+
+
+# ---- 12: costs and latencies
+
+
+@pytest.mark.parametrize(
+    ("streams", "queues", "each"),
+    # Linear between the given numbers of queues in use: 4 + (10 - 4) * 12 / 24.
+    [(1, 32, 2), (8, 8, 4), (20, 32, 7), (32, 32, 10), (40, 32, 10), (40, 8, 4), (2, 1, 2)],
+)
+def test_12_issuing_costs_the_host(streams, queues, each):
+    costs = {"issue_us": {1: 2.0, 8: 4.0, 32: 10.0}}
+    gpu = Gpu(
+        device(host=costs, gpu={"launch_latency_us": 5.0}), model(kernel(1, 1000)), queues=queues
+    )
+    names = [gpu.stream() for _ in range(streams)]
+    for stream in names:
+        gpu.submit(stream, 0)
+    assert [spans[0][0] for spans in gpu.run()] == [5 + each * (i + 1) for i in range(streams)]
+
+
+def test_12_the_first_launch_into_a_stream_costs_more():
+    costs = {"issue_us": {1: 2.0}, "first_launch_us": 10.0}
+    gpu = Gpu(device(host=costs), model(kernel(1, 1)))
+    a, b = gpu.stream(), gpu.stream()
+    for stream in (a, a, b, a):
+        gpu.submit(stream, 0)
+    assert [spans[0][0] for spans in gpu.run()] == [12, 14, 26, 28]
+
+
+def test_12_every_operation_of_a_job_is_issued():
+    # Copy in at 10, kernels at 20 and 30, each 1 us and none behind the other.
+    gpu = Gpu(
+        device(host={"issue_us": {1: 10.0}}),
+        model(kernel(1, 1), kernel(1, 1), copy_in_us=1, copy_out_us=1),
+    )
+    gpu.launch(0, copy_in=True, copy_out=True)
+    assert gpu.run() == [[(20, 21), (30, 31)]]
+    assert gpu.end == 41
+
+
+def test_12_a_graph_is_issued_at_once():
+    # 6 + 2 * 0.5 us for the whole of it.
+    costs = {"issue_us": {1: 10.0}, "graph_issue_us": 6.0, "graph_kernel_us": 0.5}
+    gpu = Gpu(device(host=costs), model(kernel(1, 50), kernel(1, 50)))
+    gpu.launch(0, graph=True)
+    gpu.launch(0, graph=True)
+    assert gpu.run() == [[(7, 57), (57, 107)], [(14, 64), (64, 114)]]
+
+
+GAPS = {"stream_gap_us": 5.0, "graph_gap_us": 1.0, "graph_start_us": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("graph", "contended_us", "others", "starts"),
+    [
+        (False, 0, 0, [0, 105, 210, 315]),
+        (True, 0, 0, [0, 101, 221, 322]),  # the second graph starts 20 us behind the first
+        (True, 3, 0, [0, 101, 221, 322]),
+        (True, 3, 1, [0, 103, 223, 326]),  # at least 3 while another stream has work
+        (False, 3, 1, [0, 105, 210, 315]),
+    ],
+)
+def test_12_gaps_between_kernels_of_a_stream(graph, contended_us, others, starts):
+    gpu = Gpu(
+        device(gpu=GAPS | {"contended_gap_us": float(contended_us)}),
+        model(kernel(1, 100), kernel(1, 100)),
+        model(kernel(1, 1000)),
+    )
+    stream = gpu.stream()
+    gpu.submit(stream, 0, graph=graph)
+    gpu.submit(stream, 0, graph=graph)
+    gpu.launch(*[1] * others)
+    first, second, *_ = gpu.run()
+    assert [start for start, _ in first + second] == starts
+
+
+def test_12_part_of_a_kernels_time_loads_no_sm():
+    # 10 of 100 us before the blocks, which do the rest: alone as long as the profile says, and
+    # two at once that fill the SM take 10 + 2 * 90.
+    gpu = Gpu(
+        device(1, gpu={"saturation_warps": 1.0, "ramp_us": 10.0}),
+        model(kernel(1, 100), kernel(1, 50)),
+    )
+    gpu.launch(0)
+    assert gpu.run() == [[(10, 100), (110, 150)]]
+    gpu = Gpu(device(1, gpu={"saturation_warps": 1.0, "ramp_us": 10.0}), model(kernel(1, 100)))
+    gpu.launch(0, 0)
+    assert gpu.run() == [[(10, 190)], [(10, 190)]]
+
+
+LATENCIES = {"notify_latency_us": 3.0, "query_latency_us": 7.0, "callback_latency_us": 11.0}
+
+
+@pytest.mark.parametrize(
+    ("notify", "copy_out_us", "latency_us"),
+    # Blocks are told by a flag, a copy behind them by a host function.
+    [("unit", 20, 3), ("stream", 20, 7), ("blocks", 20, 11)],
+)
+def test_12_from_the_end_to_the_host(notify, copy_out_us, latency_us):
+    job = model(kernel(1, 100), copy_out_us=copy_out_us)
+    for dispatcher in (True, False):
+        done = serve(device(gpu=LATENCIES), [job], [0], notify=notify, dispatcher=dispatcher)
+        assert done.finished == [100 + copy_out_us + latency_us]
+        assert done.started == [0]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "batch", "messages"),
+    [(1, 16, 1), (16, 16, 1), (17, 16, 2), (40, 16, 3), (40, 1, 40)],
+)
+def test_12_notes_of_blocks_go_one_message_after_the_other(blocks, batch, messages):
+    # All blocks start together and end together; each message takes 2 us of the way, and the
+    # messages of the starts are long through when the ends' come. The next stage, a copy of 0 us,
+    # goes out when the last note is there.
+    done = serve(
+        device(2, gpu={"message_us": 2.0, "notify_latency_us": 3.0}),
+        [model(kernel(blocks, 1000))],
+        [0],
+        unit="kernel",
+        notify="blocks",
+        notify_blocks=batch,
+    )
+    assert done.finished == [1000 + 2 * messages + 3]
+
+
+def test_12_the_hosts_own_time():
+    # One request (5), its decision (4), two operations and the kernel issued (30 at 10 each), a
+    # driver call for the notification (6), which comes at 100 + 3: a look (1) and a message (2).
+    costs = {
+        "request_us": 5.0,
+        "decision_us": 4.0,
+        "issue_us": {1: 10.0},
+        "notify_issue_us": 6.0,
+        "poll_us": 1.0,
+        "message_us": 2.0,
+    }
+    done = serve(device(host=costs), [model(kernel(1, 100))], [0], notify="unit", notify_call=True)
+    # The first look at 0 finds nothing; the kernel is issued at 1 + 5 + 4 + 20.
+    assert done.submitted == [6]
+    assert done.started == [30]
+    assert done.finished == [130 + 1 + 2]
+    assert done.counters["host_cpu_us"] == pytest.approx(1 + 5 + 4 + 30 + 6 + 1 + 2)
