@@ -172,6 +172,7 @@ def test_shortest_gain_most():
     assert got.verdict == "pass"
     assert "rank correlation -1.00; p99 gains 8.00 x for a, 1.00 x for d" in got.evidence
     assert judge(SHORTEST, gains(a=1, b=2, c=4, d=8)).verdict == "fail"
+    assert judge(SHORTEST, gains(a=0.9, b=0.8, c=0.7, d=0.6)).verdict == "fail"
 
 
 def sweep(values, seeds=SEEDS):

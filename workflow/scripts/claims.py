@@ -177,7 +177,7 @@ def check_shortest_gain_most(
         checks.append(
             Check(
                 where=f"sigma {sigma:g}",
-                holds=(correlations <= predicate.correlation).tolist(),
+                holds=((correlations <= predicate.correlation) & (own[models[0]] > 0)).tolist(),
                 numbers=f"rank correlation {correlations.median():.2f}; p99 gains {shown}",
             )
         )

@@ -132,13 +132,12 @@ def provenance(summary) -> str:
     jobs = summary.loc[summary.model == "All", "jobs"].max()
     seeds = sorted(summary.seed.unique())
     parts = [
-        source,
         f"paella {first.engine_version}",
         f"{jobs} jobs",
         f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds",
     ]
     parts += [f"{system} modelled" for system in summary.system[summary.modelled].unique()]
-    return " · ".join(parts)
+    return " · ".join([source, *(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts)])
 
 
 def caption(figure, *lines: str) -> None:

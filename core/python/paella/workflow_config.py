@@ -108,7 +108,10 @@ class MoreThroughput(Strict, tag_field="kind", tag="more-throughput"):
 
 
 class ShortestGainMost(Strict, tag_field="kind", tag="shortest-gain-most"):
-    """Rank correlation of a model's time alone with its gain in p99 is at most this."""
+    """The shortest model's p99 is lower, and the gains fall with the models' time alone.
+
+    That is, the rank correlation of the two is at most this.
+    """
 
     system: str
     than: str
