@@ -55,14 +55,7 @@ void DirectSubmission::step() {
 void DirectSubmission::take_requests(TimeNs now) {
   Request request;
   while (!free_streams_.empty() && client_.take(now, request)) {
-    std::int32_t slot;
-    if (free_slots_.empty()) {
-      slot = static_cast<std::int32_t>(jobs_.size());
-      jobs_.emplace_back();
-    } else {
-      slot = free_slots_.back();
-      free_slots_.pop_back();
-    }
+    const std::int32_t slot = jobs_.take();
     std::int32_t thread = 0;
     if (system_.thread_per_instance) {
       thread = free_threads_[request.model].back();
@@ -100,7 +93,7 @@ void DirectSubmission::watch(TimeNs now) {
     free_streams_.push_back(job.stream);
     if (system_.thread_per_instance) free_threads_[job.request.model].push_back(job.thread);
     client_.finished(job.request, event.started_ns, now + to_ns(system_.response_latency_us));
-    free_slots_.push_back(event.unit);
+    jobs_.give_back(event.unit);
   }
 }
 

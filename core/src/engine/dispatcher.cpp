@@ -48,14 +48,7 @@ void Dispatcher::step() {
 void Dispatcher::accept(const Request& request) {
   port_.spend(costs_.request_us);
   client_.submitted(request, port_.now());
-  std::int32_t slot;
-  if (free_slots_.empty()) {
-    slot = static_cast<std::int32_t>(jobs_.size());
-    jobs_.emplace_back();
-  } else {
-    slot = free_slots_.back();
-    free_slots_.pop_back();
-  }
+  const std::int32_t slot = jobs_.take();
   Job& job = jobs_[slot];
   job.request = request;
   job.stage = 0;
@@ -127,7 +120,7 @@ void Dispatcher::handle(const gpu::Event& event) {
   }
   client_.finished(job.request, job.started_ns,
                    port_.now() + static_cast<TimeNs>(1e3 * system_.response_latency_us));
-  free_slots_.push_back(slot);
+  jobs_.give_back(slot);
 }
 
 ServerCounters Dispatcher::counters() const {

@@ -8,6 +8,7 @@
 #include "paella/engine/system.hpp"
 #include "paella/gpu/device.hpp"
 #include "paella/plan/model.hpp"
+#include "paella/slots.hpp"
 
 namespace paella::engine {
 
@@ -53,8 +54,7 @@ class DirectSubmission : public Server {
   std::vector<std::int32_t> busy_threads_;  // with jobs to issue
   std::vector<std::vector<std::int32_t>> free_threads_;  // of each model, if instances have threads
   std::vector<gpu::StreamId> free_streams_;
-  std::vector<Job> jobs_;
-  std::vector<std::int32_t> free_slots_;
+  Slots<Job> jobs_;
   std::vector<gpu::Event> events_;
   std::int64_t issued_ = 0;
 };

@@ -8,6 +8,7 @@
 #include "paella/engine/stages.hpp"
 #include "paella/engine/system.hpp"
 #include "paella/gpu/device.hpp"
+#include "paella/slots.hpp"
 
 namespace paella::engine {
 
@@ -58,8 +59,7 @@ class Dispatcher : public Server {
   std::vector<std::vector<double>> estimate_us_;  // of each model's stages
   std::vector<double> alone_us_;                  // of each model
   std::vector<gpu::StreamId> free_streams_;
-  std::vector<Job> jobs_;  // a job has one unit on the GPU at a time: its slot names both
-  std::vector<std::int32_t> free_slots_;
+  Slots<Job> jobs_;  // a job has one unit on the GPU at a time: its slot names both
   std::vector<gpu::Event> events_;
   std::int64_t dispatches_ = 0;
 };

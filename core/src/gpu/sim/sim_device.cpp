@@ -154,25 +154,8 @@ void SimDevice::at(TimeNs when, TimerKind kind, OpId op) {
   timers_.push({when, order_++, kind, op});
 }
 
-SimDevice::OpId SimDevice::new_op() {
-  if (!free_ops_.empty()) {
-    const OpId op = free_ops_.back();
-    free_ops_.pop_back();
-    return op;
-  }
-  ops_.emplace_back();
-  return static_cast<OpId>(ops_.size()) - 1;
-}
-
 void SimDevice::submit(SimPort& port, StreamId stream, const WorkUnit& work) {
-  std::int32_t slot;
-  if (free_units_.empty()) {
-    slot = static_cast<std::int32_t>(units_.size());
-    units_.emplace_back();
-  } else {
-    slot = free_units_.back();
-    free_units_.pop_back();
-  }
+  const std::int32_t slot = units_.take();
   units_[slot] = {work, port.events_to_, -1};
 
   const Process& process = processes_[port.process_];
@@ -192,7 +175,7 @@ void SimDevice::submit(SimPort& port, StreamId stream, const WorkUnit& work) {
   bool first = true;
   const auto issue = [&](OpKind kind, std::int32_t kernel) {
     if (!work.as_graph) call(issue_us);
-    last = new_op();
+    last = ops_.take();
     const KernelCost* cost = kind == OpKind::kKernel ? &models_[work.model].kernels[kernel] : nullptr;
     const std::int64_t blocks = cost ? cost->blocks : 0;
     Op& op = ops_[last] = {};
@@ -359,7 +342,7 @@ void SimDevice::complete(OpId id, TimeNs now) {
       }
     }
     --context_of(id).units[unit.work.model];
-    free_units_.push_back(op.slot);
+    units_.give_back(op.slot);
   }
   stream.head = op.next;
   if (stream.head == kNone) {
@@ -368,7 +351,7 @@ void SimDevice::complete(OpId id, TimeNs now) {
   } else {
     reach_stream_head(stream.head, now, op.kind == OpKind::kKernel);
   }
-  free_ops_.push_back(id);
+  ops_.give_back(id);
 }
 
 // Notes of one kernel are sent in batches, and a last partial batch; a batch takes its turn on the

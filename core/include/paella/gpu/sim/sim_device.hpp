@@ -11,6 +11,7 @@
 #include "paella/gpu/spec.hpp"
 #include "paella/plan/model.hpp"
 #include "paella/record/timeline.hpp"
+#include "paella/slots.hpp"
 
 namespace paella::gpu::sim {
 
@@ -139,7 +140,6 @@ class SimDevice {
   };
 
   void submit(SimPort& port, StreamId stream, const WorkUnit& work);
-  OpId new_op();
   void at(TimeNs when, TimerKind kind, OpId op);
   void arrive(OpId op, TimeNs now);
   void reach_stream_head(OpId op, TimeNs now, bool follows_kernel);
@@ -163,10 +163,8 @@ class SimDevice {
   std::vector<std::deque<OpId>> queues_;
   std::vector<std::unique_ptr<Context>> contexts_;
   std::vector<std::unique_ptr<SimPort>> ports_;
-  std::vector<Op> ops_;
-  std::vector<OpId> free_ops_;
-  std::vector<Unit> units_;
-  std::vector<std::int32_t> free_units_;
+  Slots<Op> ops_;
+  Slots<Unit> units_;
   CopyEngine copy_in_, copy_out_;
   std::priority_queue<Timer, std::vector<Timer>, std::greater<>> timers_;
   std::vector<SmArray::Finished> finished_;
