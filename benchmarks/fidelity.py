@@ -2,7 +2,8 @@
 
 Prints measured, simulated and error for every figure of the kernel profile: each model alone, the
 concurrency curves, the hardware-queue tables; then for the CUDA-MS and segment experiments on the
-eight-model mix, which no parameter was fitted to.
+eight-model mix, a second look: of parameters that fit the curves equally well, ones that come close
+to these were taken.
 
     python benchmarks/fidelity.py [--device h100] [--json]
 """

@@ -108,7 +108,7 @@ def test_the_pool_may_go_below_zero(batch, extra):
 
 def test_a_kernel_larger_than_the_pool_goes_only_as_an_extra_one():
     large = model(kernel(5, 300, threads=1024))  # in three waves
-    # One SM is taken until 100: the other runs four of the five blocks, or one less.
+    # One SM is taken until 100: one block until then, and twice two.
     run = resources([SMALL, large], [0, 1], extra_kernels=1)
     assert run.eligible() == [0, 0]
     assert run.counters["extra_kernels"] == 1

@@ -262,7 +262,8 @@ def _entries(raw: dict[str, Any], group: str, kind: type) -> dict[str, Any]:
 def engine_identity() -> str:
     """Version and build of the engine: a run made by another one is out of date."""
     import paella
-    from paella import _core
+    from paella import _core, simulation
 
-    build = hashlib.sha256(Path(_core.__file__).read_bytes()).hexdigest()[:8]
+    files = (Path(module.__file__).read_bytes() for module in (_core, simulation))
+    build = hashlib.sha256(b"".join(files)).hexdigest()[:8]
     return f"{paella.__version__} {build}"
