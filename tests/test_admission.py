@@ -179,6 +179,14 @@ def test_copies_pass_by_the_pool_and_count_as_dispatches():
     assert run.counters["extra_kernels"] == 0
 
 
+def test_copies_pass_by_a_pool_below_zero():
+    # Copies of 20 us. The second kernel is issued at 40 as an extra one and starts at 120; the
+    # third job's copy goes at 50 all the same, and its kernel at 120, not at 140.
+    copied = model(kernel(2, 100, threads=1024), copy_in_us=20)
+    run = resources([copied], [0, 0, (0, 50)], unit="kernel", extra_kernels=1)
+    assert run.eligible() == [20, 40, 120]
+
+
 def test_a_unit_of_several_kernels_holds_what_its_largest_needs():
     # 1536 threads until both are done; what is left in the pool is 512.
     both = model(kernel(1, 100, threads=512), kernel(3, 100, threads=512))

@@ -621,6 +621,19 @@ def test_12_notes_of_blocks_go_one_message_after_the_other(blocks, batch, messag
     assert done.finished == [1000 + 2 * messages + 3]
 
 
+def test_12_notes_of_two_kernels_share_the_way():
+    # Both end at 1000 with one message each: the second's is 2 us behind the first's.
+    done = serve(
+        device(2, gpu={"message_us": 2.0, "notify_latency_us": 3.0}),
+        [model(kernel(16, 1000))],
+        [0, 0],
+        unit="kernel",
+        notify="blocks",
+        notify_blocks=16,
+    )
+    assert done.finished == [1005, 1007]
+
+
 def test_12_the_hosts_own_time():
     # One request (5), its decision (4), two operations and the kernel issued (30 at 10 each), a
     # driver call for the notification (6), which comes at 100 + 3: a look (1) and a message (2).
