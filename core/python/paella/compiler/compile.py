@@ -1,0 +1,177 @@
+"""From an ONNX file to a launch plan on disk."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+
+import msgspec
+
+from paella.compiler import nvcc, tiles
+from paella.errors import PaellaError, ResultError
+from paella.plan import Arch, Kind, Plan, PlanError, Source, file_sha256, read_plan
+
+
+class CompileError(PaellaError):
+    """A model that cannot be compiled, or a compiler that is not there."""
+
+
+def compile_model(
+    model: str | Path, archs: Sequence[str], out: str | Path, name: str | None = None
+) -> tuple[Plan, bool]:
+    """Compiles the ONNX file `model` for `archs` (`sm_90`, …) into the folder `out`.
+
+    Returns the plan, and whether it was there already, made from the same file by the same
+    compiler. Kernels are tuned for the first architecture. `out` appears whole or not at all.
+    """
+    model, out = Path(model), Path(out)
+    if not archs:
+        raise CompileError("give at least one architecture, such as --arch sm_90")
+    tvm_version = _tvm_version()
+    try:
+        source = Source(model.name, file_sha256(model))
+    except OSError as e:
+        raise CompileError(f"cannot read {model}: {e.strerror}") from None
+    compiler = {
+        "paella": compiler_digest(),
+        "tvm": tvm_version,
+        "nvcc": nvcc.version(),
+        "tuned_for": archs[0],
+    }
+    name = name or model.stem
+    if (known := _up_to_date(out, name, source, compiler, archs)) is not None:
+        return known, True
+    with _folder_replacing(out) as folder:
+        plan = _write(model, source, compiler, archs, name, folder)
+    return msgspec.structs.replace(plan, folder=out), False
+
+
+def compiler_digest() -> str:
+    """Of everything here that decides what a model becomes."""
+    here = Path(__file__).parent
+    files = [*here.glob("*.py"), *tiles.RECORDS.glob("*.json"), here.parent / "plan.py"]
+    files += [here.parent / "cuda" / "notify.cuh"]
+    digest = sha256()
+    for file in sorted(files):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _tvm_version() -> str:
+    try:
+        import tvm
+    except ImportError as e:
+        raise CompileError(
+            f"the model compiler needs Apache TVM (pip install '.[compile]'): {e}"
+        ) from None
+    return tvm.__version__
+
+
+def _up_to_date(out: Path, name, source, compiler, archs) -> Plan | None:
+    if not (out / "plan.json").is_file():
+        return None
+    try:
+        plan = read_plan(out)
+    except PaellaError:
+        return None
+    same = (plan.name, plan.source, plan.compiler) == (name, source, compiler)
+    return plan if same and list(plan.archs) == list(archs) else None
+
+
+def _write(model, source, compiler, archs, name, folder: Path) -> Plan:
+    from paella.compiler import frontend, lowering
+    from paella.compiler.instrument import instrument
+
+    lowered = lowering.lower(*frontend.import_model(model), archs[0])
+    sources = {"plain": folder / "kernels.cu", "instrumented": folder / "instrumented.cu"}
+    sources["plain"].write_text(lowered.source, encoding="utf-8")
+    sources["instrumented"].write_text(instrument(lowered.source), encoding="utf-8")
+    (folder / "weights.bin").write_bytes(lowered.weights)
+    plan = Plan(
+        format="paella-plan",
+        version=1,
+        name=name,
+        source=source,
+        compiler=compiler,
+        inputs=lowered.inputs,
+        outputs=lowered.outputs,
+        weights_bytes=len(lowered.weights),
+        weights_sha256=sha256(lowered.weights).hexdigest(),
+        arena_bytes=lowered.arena_bytes,
+        kernels=lowered.launches,
+        archs=_cubins(sources, archs, folder),
+    )
+    (folder / "plan.json").write_text(_readable(plan), encoding="utf-8")
+    try:
+        return read_plan(folder)
+    except PlanError as e:
+        raise CompileError(f"the compiler made a plan that it cannot read: {e}") from None
+
+
+def _readable(plan: Plan) -> str:
+    """JSON with every list and object on one line that fits there."""
+    text = msgspec.json.format(msgspec.json.encode(plan), indent=1).decode()
+    for _ in range(3):  # innermost first
+        text = re.sub(r"[\[{]\n\s*([^\n\[\]{}]*(?:\n[^\n\[\]{}]*)*)\n\s*[\]}]", _one_line, text)
+    return text + "\n"
+
+
+def _one_line(match: re.Match[str]) -> str:
+    line = re.sub(r"\n\s*", " ", match[0])
+    line = line[0] + line[1:-1].strip() + line[-1]
+    return line if len(line) <= 90 else match[0]
+
+
+def _cubins(sources: dict[Kind, Path], archs: Sequence[str], folder: Path) -> dict[str, Arch]:
+    def cubin(arch: str, kind: Kind):
+        return nvcc.compile_cubin(sources[kind], arch, folder / arch / f"{kind}.cubin")
+
+    for arch in archs:
+        (folder / arch).mkdir()
+    with ThreadPoolExecutor() as pool:
+        jobs = {(a, k): pool.submit(cubin, a, k) for a in archs for k in sources}
+        resources = {key: job.result() for key, job in jobs.items()}
+    result = {}
+    for arch in archs:
+        of = {kind: resources[arch, kind] for kind in sources}
+        result[arch] = Arch(
+            plain=f"{arch}/plain.cubin",
+            instrumented=f"{arch}/instrumented.cubin",
+            sha256={kind: file_sha256(folder / arch / f"{kind}.cubin") for kind in sources},
+            resources={s: {kind: of[kind][s] for kind in sources} for s in of["plain"]},
+        )
+    return result
+
+
+class _folder_replacing:  # noqa: N801, a context manager
+    """A temporary folder that takes the place of `out` if the block succeeds."""
+
+    def __init__(self, out: Path):
+        self.out = out
+
+    def __enter__(self) -> Path:
+        try:
+            self.out.parent.mkdir(parents=True, exist_ok=True)
+            made = tempfile.mkdtemp(prefix=f".{self.out.name}.", dir=self.out.parent)
+        except OSError as e:
+            raise ResultError(f"cannot write {self.out}: {e.strerror}") from None
+        self.folder = Path(made)
+        self.folder.chmod(0o755)
+        return self.folder
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is None:
+            if (self.out / "plan.json").exists() or not self.out.exists():
+                shutil.rmtree(self.out, ignore_errors=True)
+            try:
+                self.folder.rename(self.out)
+            except OSError as e:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                raise ResultError(f"cannot write {self.out}: {e.strerror}") from None
+        else:
+            shutil.rmtree(self.folder, ignore_errors=True)
