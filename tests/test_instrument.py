@@ -1,0 +1,273 @@
+"""Instrumented kernels as text and as nvcc sees them; what they do on a GPU: test_gpu_notify.py."""
+
+import contextlib
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paella.compiler.instrument import InstrumentError, instrument, notify_source
+from paella.gpu.notes import Message, NoteReader, NotesError, _Layout
+
+# One module with all the shapes of kernels that there are.
+MODULE = r"""
+#if defined(__CUDA_ARCH__) && (__CUDA_ARCH__ < 700)
+#define uint unsigned int /* { */
+#endif
+extern "C" __global__ void __launch_bounds__(128) scale_kernel(float* __restrict__ out, float* __restrict__ in);
+extern "C" __global__ void touch_kernel();
+struct Pair { float a, b; };
+static __device__ float half_of(float x) { return x / 2.0f; }
+__constant__ char text[] = "} // not the end \" {";
+
+// extern "C" __global__ void commented_kernel(float* x) { }
+extern "C" __global__ void __launch_bounds__(128) scale_kernel(float* __restrict__ out, float* __restrict__ in) {
+  const int i = blockIdx.x * 128 + threadIdx.x;
+  if (in[i] < 0.0f) return;
+  out[i] = half_of(in[i]);  // }
+}
+__device__ int touched;
+extern "C" __global__ void touch_kernel() { if (threadIdx.x == 0) atomicAdd(&touched, 1); }
+extern "C" __global__ void void_kernel(void) { touched = '}'; }
+
+extern "C" __global__ void __launch_bounds__(1024, 1)
+dynamic_kernel(float* out, const float* in, int n) {
+  extern __shared__ float tile[];
+  __shared__ alignas(64) float fixed[64];
+  tile[threadIdx.x] = in[threadIdx.x];
+  fixed[threadIdx.x % 64] = 1.0f;
+  __syncthreads();
+  if (threadIdx.x >= n) { return; }
+  out[threadIdx.x] = tile[n - 1 - threadIdx.x] + fixed[threadIdx.x % 64];
+}
+extern "C" {
+__global__ void pairs_kernel(const Pair* /* in */ pairs, float sums[]) {
+  sums[threadIdx.x] = pairs[threadIdx.x].a + pairs[threadIdx.x].b;
+}
+}
+__global__ __launch_bounds__(64) void mangled_kernel(unsigned int* words) { words[0] = 1'000; }
+"""  # noqa: E501
+KERNELS = ["scale", "touch", "void", "dynamic", "pairs", "mangled"]
+NOTES = "PaellaSlot* paella_slot, unsigned long long paella_words, unsigned paella_level)"
+
+
+def instrumented(source):
+    """The result without the device code in front, after a check that it is there."""
+    result = instrument(source)
+    assert result.startswith(notify_source())
+    return result.removeprefix(notify_source())
+
+
+def test_every_kernel_gets_a_wrapper_of_its_name():
+    result = instrumented(MODULE)
+    for name in KERNELS:
+        assert result.count(f"__forceinline__ void paella_body_{name}_kernel(") == 1
+        assert re.search(rf"\b{name}_kernel\([^)]*{re.escape(NOTES)} {{", result), name
+    assert result.count("paella_begin(") == result.count("paella_end(") == len(KERNELS)
+
+
+def test_declarations_get_the_parameters_too():
+    result = instrumented(MODULE)
+    assert f"scale_kernel(float* __restrict__ out, float* __restrict__ in, {NOTES};" in result
+    assert f"touch_kernel({NOTES};" in result
+
+
+def test_what_is_no_kernel_stays_as_it_is():
+    result = instrumented(MODULE)
+    for line in MODULE.splitlines():
+        if "__global__" not in line or line.startswith("//"):
+            assert line.strip() in result
+
+
+def test_arguments_are_passed_on_by_name():
+    result = instrumented(MODULE)
+    assert "  paella_body_pairs_kernel(pairs, sums);\n" in result
+    assert "  paella_body_dynamic_kernel(out, in, n);\n" in result
+    assert "  paella_body_void_kernel();\n" in result
+
+
+def test_bounds_and_linkage_stay_with_the_kernel():
+    result = instrumented(MODULE)
+    assert 'extern "C" __global__ void __launch_bounds__(1024, 1)\ndynamic_kernel(float*' in result
+    assert result.count("__launch_bounds__") == MODULE.count("__launch_bounds__")
+
+
+KERNEL = 'extern "C" __global__ void k(float* x) { x[0] = 1; }\n'
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("", "the source has no kernel"),
+        ("__device__ void f() {}", "the source has no kernel"),
+        ("__global__ void k(float* x);", "the source has no kernel"),
+        ("// " + KERNEL, "the source has no kernel"),
+        (instrument(KERNEL), "the source is instrumented already"),
+        ("__global__ void k(float* x) { if (x) {", "the body of kernel k does not end"),
+        ("__global__ void k(float* x { }", "the parameters of kernel k do not end"),
+        ("__global__ void __launch_bounds__(1", "__launch_bounds__ does not end"),
+        ("__global__ void k(float* x) x[0] = 1;", "neither a body nor a semicolon follows"),
+        ("\n__global__ int x;", "line 2: no kernel's name and parameters follow __global__"),
+        ("__global__", "line 1: no kernel's name and parameters follow __global__"),
+        ("__global__ void k(float*) { }", "kernel k's parameter 'float*' has no name"),
+        ("__global__ void k(int) { }", "kernel k's parameter 'int' has no name"),
+        ("template <class T> __global__ void k(T* x) { }", "kernel k is a template"),
+    ],
+)
+def test_what_cannot_be_instrumented(source, sentence):
+    with pytest.raises(InstrumentError) as error:
+        instrument(source)
+    assert sentence in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@given(st.text(alphabet="{}()<>;,#\"'/*\\\n aR", max_size=30))
+def test_any_text_is_instrumented_or_refused(text):
+    with contextlib.suppress(InstrumentError):
+        assert "paella_body_k(x);" in instrument(text + "\n;" + KERNEL)
+
+
+def nvcc_resources(tmp_path, source, arch):
+    """(registers, spilled bytes) of each kernel in a cubin made of the source."""
+    if not shutil.which("nvcc"):
+        pytest.skip("no nvcc on PATH")
+    path = tmp_path / "module.cu"
+    path.write_text(source)
+    command = ["nvcc", "-w", "-O3", "-cubin", f"-arch={arch}", "--resource-usage", path.name]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {
+        re.sub(r"^_Z\d+(\w+?)P.*", r"\1", name): (int(regs), int(stores) + int(loads))
+        for name, stores, loads, regs in re.findall(
+            r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads"
+            r".*?Used (\d+) registers",
+            done.stderr,
+            re.DOTALL,
+        )
+    }
+
+
+# A tile of a matrix product through shared memory: the kind of kernel that registers matter to.
+PRODUCT = r"""
+extern "C" __global__ void __launch_bounds__(256) product_kernel(float* __restrict__ c, float* __restrict__ a, float* __restrict__ b) {
+  float sum[4][4] = {};
+  __shared__ float left[64 * 16], right[64 * 16];
+  for (int k = 0; k < 512; k += 16) {
+    __syncthreads();
+    for (int i = 0; i < 4; ++i) {
+      left[i * 256 + threadIdx.y * 16 + threadIdx.x] = a[(blockIdx.y * 64 + i * 16 + threadIdx.y) * 512 + k + threadIdx.x];
+      right[i * 256 + threadIdx.y * 16 + threadIdx.x] = b[(blockIdx.x * 64 + i * 16 + threadIdx.y) * 512 + k + threadIdx.x];
+    }
+    __syncthreads();
+    for (int l = 0; l < 16; ++l)
+      for (int i = 0; i < 4; ++i)
+        for (int j = 0; j < 4; ++j)
+          sum[i][j] += left[(i * 16 + threadIdx.y) * 16 + l] * right[(j * 16 + threadIdx.x) * 16 + l];
+  }
+  for (int i = 0; i < 4; ++i)
+    for (int j = 0; j < 4; ++j) c[(blockIdx.y * 64 + i * 16 + threadIdx.y) * 512 + blockIdx.x * 64 + j * 16 + threadIdx.x] = sum[i][j];
+}
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize("arch", ["sm_75", "sm_90"])
+def test_instrumented_kernels_compile_and_fit_as_before(tmp_path, arch):
+    source = MODULE + PRODUCT
+    plain = nvcc_resources(tmp_path, source, arch)
+    noting = nvcc_resources(tmp_path, instrument(source), arch)
+    assert plain.keys() == noting.keys()
+    assert len(plain) == 7
+    for name, (regs, _) in plain.items():
+        # Below 32 registers no kernel is limited by them.
+        assert noting[name][0] <= max(regs + 8, 32), (name, regs, noting[name])
+        assert noting[name][1] == 0, name
+
+
+# The reader, with messages written as notify.cuh does.
+
+
+def make_reader(slots=3, ring=4):
+    memory = bytearray(_Layout(slots, ring).bytes)
+    return NoteReader(memory, slots, ring)
+
+
+class Writer:
+    def __init__(self, reader, ring):
+        self.reader, self.size, self.head = reader, ring, 0
+
+    def post(self, kind, slot, count):
+        if self.head - int(self.reader._read[0]) >= self.size:
+            self.reader._owed[kind][slot] += count
+            return
+        phase = int(self.head & self.size == 0)
+        word = count | slot << 32 | kind << 62 | phase << 63
+        self.reader._ring[self.head % self.size] = word
+        self.head += 1
+
+
+@given(
+    ring=st.sampled_from([1, 2, 8]),
+    steps=st.lists(
+        st.none() | st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(1, 2**20)),
+        max_size=60,
+    ),
+)
+def test_the_reader_tells_every_block_once(ring, steps):
+    reader = make_reader(ring=ring)
+    writer = Writer(reader, ring)
+    told = []
+    for step in [*steps, None]:
+        told += reader.drain() if step is None else []
+        if step is not None:
+            writer.post(*step)
+    for kind, name in enumerate(("started", "finished")):
+        for slot in range(3):
+            wrote = sum(s[2] for s in steps if s and s[:2] == (kind, slot))
+            assert sum(m.blocks for m in told if (m.kind, m.slot) == (name, slot)) == wrote
+
+
+def test_the_reader_keeps_the_ring_s_order():
+    reader = make_reader()
+    writer = Writer(reader, 4)
+    assert reader.drain() == []
+    writer.post(0, 2, 16)
+    writer.post(1, 0, 5)
+    assert reader.drain() == [Message("started", 2, 16), Message("finished", 0, 5)]
+    assert reader.drain() == []
+
+
+def test_flags_wrap_around():
+    reader = make_reader()
+    reader._finished[1] = 2**32 - 1
+    assert not reader.has_finished(1, 2**32)
+    reader._finished[1] = 3
+    assert reader.has_finished(1, 2**32)
+    assert not reader.has_finished(1, 2**32 + 4)
+
+
+def test_waiting_for_what_does_not_come():
+    with pytest.raises(NotesError, match="slot 0 has finished 0 launches instead of 1 after 0 s"):
+        make_reader().wait(0, 1, timeout_s=0)
+
+
+@pytest.mark.parametrize(("slots", "ring"), [(0, 4), (1, 0), (1, 3), (1, -4)])
+def test_sizes_that_cannot_be(slots, ring):
+    with pytest.raises(NotesError):
+        _Layout(slots, ring)
+
+
+def test_the_device_image_points_into_the_host_memory():
+    layout = _Layout(slots=20, ring_messages=8)
+    host = 1 << 40
+    image = layout.device_image(host)
+    assert len(image) == 64 + 20 * 64
+    header = image[:16].view(np.uint64) - np.uint64(host)
+    assert header.tolist() == [layout.read + 64, 4 * 128]
+    last = image[64 + 19 * 64 :]
+    assert (last[8:24].view(np.uint64) - np.uint64(host)).tolist() == [256 + 19 * 4, 384 + 19 * 4]
+    assert last[40:52].view(np.uint32).tolist() == [19, 0, 0]
+    assert layout.words_of(19) == 19 * 8
