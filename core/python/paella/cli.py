@@ -165,6 +165,47 @@ def _trace_arguments(add: Add) -> None:
     add("--out", required=True, metavar="FILE", help="JSON file to write")
 
 
+def _zoo_arguments(add: Add) -> None:
+    add("--out", metavar="DIR", help="folder for the ONNX files")
+    add("--models", metavar="A,B", help="some of them; default: all")
+    add("--list", action="store_true", help="print what there is, write nothing")
+    _json(add)
+
+
+def _compile_arguments(add: Add) -> None:
+    add("model", metavar="MODEL.onnx", help="batch size and all shapes fixed")
+    add("--arch", action="append", default=[], metavar="sm_NN", help="GPU architecture, repeatable")
+    add("--out", required=True, metavar="DIR", help="folder of the launch plan")
+    add("--name", help="of the model; default: the file's")
+
+
+def _tune_arguments(add: Add) -> None:
+    add("folder", metavar="DIR", help="of the candidates")
+    add("models", nargs="*", metavar="MODEL.onnx", help="write their candidates; none: measure")
+    add("--arch", default="sm_90", metavar="sm_NN", help="default: sm_90")
+    add("--count", type=int, default=20, help="candidates per contraction; default: 20")
+    add("--near", action="store_true", help="candidates near the tiles already recorded")
+    add("--out", metavar="FILE", help="JSON file of records to write, or to bring up to date")
+
+
+def _check_arguments(add: Add) -> None:
+    add("plans", nargs="+", metavar="DIR", help="folder of a launch plan")
+    add("--onnx", metavar="FILE", help="what it was compiled from; default: where it then was")
+    add("--reference", metavar="FILE.npz", help="take the expected outputs from here")
+    add("--write-reference", metavar="FILE.npz", help="write them, run nothing; needs no GPU")
+    add("--tolerance", type=float, default=1e-5, help="relative error; default: 1e-5")
+    _json(add)
+
+
+def _profile_arguments(add: Add) -> None:
+    add("plans", nargs="+", metavar="DIR", help="folder of a launch plan")
+    add("--name", required=True, help="of the profile: kernels/NAME.json, never overwritten")
+    add("--device-name", required=True, metavar="NAME", help="of the GPU: devices/NAME.yaml")
+    add("--out", default="config", metavar="DIR", help="configuration folder; default: config")
+    add("--quick", action="store_true", help="a look at everything, not for use")
+    add("--resume", action="store_true", help="keep the models that were measured already")
+
+
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], Callable, str]] = {
     "systems": (commands.systems, _json, "systems: ways to serve"),
     "models": (commands.models, _models_arguments, "models of a kernel profile"),
@@ -177,6 +218,11 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], Callable, 
     "import": (commands.import_, _import_arguments, "read results in somebody else's format"),
     "compare": (commands.compare, _compare_arguments, "differences of two sets of runs"),
     "trace": (commands.trace, _trace_arguments, "timeline of a run for the Perfetto UI"),
+    "zoo": (commands.zoo, _zoo_arguments, "write the paper's models as ONNX files"),
+    "compile": (commands.compile_, _compile_arguments, "an ONNX file to kernels and a launch plan"),
+    "tune": (commands.tune, _tune_arguments, "find the best tile of each contraction on this GPU"),
+    "check": (commands.check, _check_arguments, "compare a plan on this GPU with onnxruntime"),
+    "profile": (commands.profile, _profile_arguments, "measure plans and host costs on this GPU"),
     "doctor": (commands.doctor, _json, "what this machine can run, and what is missing"),
 }
 

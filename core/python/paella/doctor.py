@@ -15,6 +15,7 @@ import msgspec
 from paella.schema import Backend
 
 WORKFLOW_PACKAGES = ("snakemake", "pandas", "seaborn", "matplotlib", "pygments")
+ZOO_PACKAGES = ("torch", "torchvision", "onnx")
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -42,8 +43,11 @@ def examine() -> tuple[list[Part], list[Ability]]:
         _engine(),
         _program("C++ compiler", ("c++", "g++", "clang++"), "--version"),
         *(_package(name) for name in WORKFLOW_PACKAGES),
+        _package("tvm", "apache-tvm"),
+        _nvcc(),
+        *(_package(name) for name in (*ZOO_PACKAGES, "onnxruntime")),
         cuda_driver(),
-        _program("nvcc", ("nvcc",), "--version"),
+        _package("cupy", "cupy-cuda13x"),
         _program("MPS control", ("nvidia-cuda-mps-control",), None),
         _cuda_backend(),
     ]
@@ -57,9 +61,12 @@ def examine() -> tuple[list[Part], list[Ability]]:
         ability("simulate (paella run)", "Python", "engine"),
         ability("draw the figures (snakemake)", "Python", "engine", *WORKFLOW_PACKAGES),
         ability("build from source", "Python", "C++ compiler"),
-        ability("compile models to kernels", "nvcc"),
-        ability("measure on a GPU", *gpu),
-        ability("measure the MPS system on a GPU", *gpu, "MPS control"),
+        ability("make the paper's models (paella zoo)", "Python", *ZOO_PACKAGES),
+        ability("compile models (paella compile)", "Python", "tvm", "onnx", "nvcc"),
+        ability("check kernels on a GPU (paella check)", "CUDA driver", "cupy", "onnxruntime"),
+        ability("profile a GPU (paella profile)", "engine", "CUDA driver", "cupy"),
+        ability("serve on a GPU", *gpu),
+        ability("serve with MPS on a GPU", *gpu, "MPS control"),
     ]
 
 
@@ -80,15 +87,25 @@ def _cuda_backend() -> Part:
     return Part("cuda backend", has, "yes" if has else "this version simulates only")
 
 
-def _package(name: str) -> Part:
+def _package(name: str, distribution: str | None = None) -> Part:
     from importlib.metadata import PackageNotFoundError, version
 
     if find_spec(name) is None:
         return Part(name, False, "not installed")
     try:
-        return Part(name, True, version(name))
+        return Part(name, True, version(distribution or name))
     except PackageNotFoundError:
         return Part(name, True, "version unknown")
+
+
+def _nvcc() -> Part:
+    from paella.compiler import nvcc
+    from paella.errors import PaellaError
+
+    try:
+        return Part("nvcc", True, f"{nvcc.version()}, {nvcc.find_nvcc()}")
+    except PaellaError as e:
+        return Part("nvcc", False, str(e))
 
 
 def _program(name: str, commands: tuple[str, ...], version_flag: str | None) -> Part:

@@ -122,6 +122,14 @@ class Kernel(Strict):
     smem: Size  # bytes per block
     in_place_us: Positive  # inside its model, nothing else on the GPU
     solo_us: Positive | None = None  # launched back to back
+    # What else paella profile measures; nothing in a run depends on it.
+    in_place_spread_us: NonNegative | None = None
+    solo_spread_us: NonNegative | None = None
+    blocks_per_sm: Size | None = None  # that fit together
+    saturation_blocks: Positive | None = None  # of an SM, until its blocks take 10 % longer
+    slowdown: dict[str, Positive] = {}  # blocks on an SM -> their time / that of the fewest
+    local_bytes: Size | None = None  # of a thread's stack and spills
+    instrumented_regs: Size | None = None
 
     def __post_init__(self):
         if self.threads > 1024:
@@ -146,6 +154,15 @@ class Model(Strict):
     graph_ms: Positive | None = None
     weights_bytes: Size = 0
     arena_bytes: Size = 0
+    # What else paella profile measures.
+    alone_stream_spread_ms: NonNegative | None = None
+    graph_spread_ms: NonNegative | None = None
+    graph_start_us: float | None = None
+    instrumented: dict[str, float] = {}  # level -> time / that of the plain model
+    in_place_error_us: NonNegative | None = None
+    in_place_closure: Positive | None = None
+    rounds: Size | None = None
+    late_runs: Size | None = None
 
     @property
     def alone_us(self) -> float:
@@ -176,6 +193,7 @@ class Profile(Strict):
     kernel_set: str = ""
     about: str = ""
     sha256: str = ""  # of the file
+    measured: dict[str, Any] = {}  # when, where and how
     # Other measurements of the same GPU, which benchmarks compare the simulation with.
     host_us: dict[str, Any] = {}
     hardware_queues: dict[str, Any] = {}

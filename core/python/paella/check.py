@@ -1,0 +1,212 @@
+"""Compares a plan's outputs on the GPU with those of onnxruntime on the CPU.
+
+Random inputs, fresh for every seed. Before each run all memory that the kernels write is filled
+with NaNs, so that what a kernel forgot to write shows. A machine without onnxruntime reads the
+inputs and outputs that another one has written (`write_reference`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from paella.errors import PaellaError
+from paella.files import replacing
+from paella.gpu.device import load_cupy
+from paella.gpu.inputs import random_inputs
+from paella.gpu.notes import Notes
+from paella.gpu.runner import CHAINED, PlanRunner, Weights
+from paella.plan import Plan, file_sha256, read_plan
+
+TOLERANCE = 1e-5  # relative; single precision, sums in another order
+SEEDS = (1, 2, 3)
+LEVELS = (0, CHAINED, 1, 16)  # of notification
+HEADER = ("model", "plain", *(f"level {level}" for level in LEVELS), "right")
+
+
+class CheckError(PaellaError):
+    """A check that cannot be made: no reference, or not the plan's."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """Largest relative error over the seeds and outputs: of the plain plan, and of each level.
+
+    Infinite where an output element was not written or is not finite; `unwritten` counts those
+    not written.
+    """
+
+    name: str
+    plain: float
+    instrumented: dict[int, float]
+    unwritten: int
+    tolerance: float
+
+    @property
+    def right(self) -> bool:
+        return max(self.plain, *self.instrumented.values()) <= self.tolerance
+
+    def row(self) -> tuple[Any, ...]:
+        """Cells under HEADER."""
+        errors = (self.plain, *self.instrumented.values())
+        return (self.name, *(f"{e:.1e}" for e in errors), self.right)
+
+
+Pair = tuple[list[np.ndarray], list[np.ndarray]]  # inputs and outputs
+
+
+def check(
+    folder: str | Path,
+    seeds: Sequence[int] = SEEDS,
+    tolerance: float = TOLERANCE,
+    onnx: str | Path | None = None,
+    reference: str | Path | None = None,
+) -> Outcome:
+    """Runs the plan in `folder` with plain and with instrumented kernels on the present GPU.
+
+    Expected outputs come from `reference`, or from onnxruntime and the ONNX file the plan was
+    compiled from: `onnx`, or the one at the recorded place or beside the plan.
+    """
+
+    plan = read_plan(folder)
+    load_cupy()  # no GPU: say so before the CPU works in vain
+    if reference is not None:
+        pairs = _read_reference(plan, Path(reference), seeds)
+    else:
+        pairs = _compute_reference(plan, onnx, seeds)
+    weights = Weights(plan)
+    notes = Notes(1, 1 << 16)
+    levels: dict[int | None, float] = {}
+    unwritten = 0
+    with (
+        PlanRunner(plan, weights=weights) as plain,
+        PlanRunner(plan, kernels="instrumented", notes=notes, weights=weights) as instrumented,
+    ):
+        for inputs, expected in pairs:
+            for level in (None, *LEVELS):
+                runner = plain if level is None else instrumented
+                runner.set_input(inputs)
+                error, missed = _run(runner, level or 0, expected)
+                levels[level] = max(levels.get(level, 0.0), error)
+                unwritten += missed
+                notes.drain()
+    plain_error = levels.pop(None)
+    return Outcome(plan.name, plain_error, levels, unwritten, tolerance)
+
+
+def _run(runner: Any, level: int, expected: list[np.ndarray]) -> tuple[float, int]:
+    from paella.gpu.device import wait_for
+
+    stream = runner.cupy.cuda.Stream(non_blocking=True)
+    runner.poison()
+    runner.launch(stream, level)
+    wait_for(stream)
+    error, unwritten = 0.0, 0
+    for ours, theirs in zip(runner.outputs(), expected, strict=True):
+        missed = count_unwritten(ours, theirs)
+        unwritten += missed
+        error = math.inf if missed else max(error, relative_error(ours, theirs))
+    return error, unwritten
+
+
+def count_unwritten(ours: np.ndarray, theirs: np.ndarray) -> int:
+    """Elements that still have every bit set, where the reference has not."""
+
+    def poisoned(array: np.ndarray) -> np.ndarray:
+        size = array.dtype.itemsize
+        raw = np.ascontiguousarray(array).view(np.uint8).reshape(-1, size)
+        return (raw == 0xFF).all(axis=1)
+
+    return int((poisoned(ours) & ~poisoned(theirs.astype(ours.dtype))).sum())
+
+
+def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The larger of max|a-b| / max|b| and ||a-b|| / ||b||; infinite where `ours` is not finite."""
+    a, b = (np.asarray(x, np.float64).ravel() for x in (ours, theirs))
+    if a.shape != b.shape or not np.isfinite(a).all():
+        return math.inf
+    difference, scale = np.abs(a - b).max(initial=0.0), np.abs(b).max(initial=0.0)
+    if scale == 0:
+        return 0.0 if difference == 0 else math.inf
+    return float(max(difference / scale, np.linalg.norm(a - b) / np.linalg.norm(b)))
+
+
+# ---- what is expected
+
+
+def find_onnx(plan: Plan, given: str | Path | None) -> Path:
+    """The file that the plan was compiled from; CheckError if there is none, or another."""
+    recorded = Path(plan.source.file)
+    folder = plan.folder or Path()
+    places = [Path(given)] if given else [recorded, folder / recorded.name]
+    places += [] if given else [folder.parent / recorded.name]
+    found = [place for place in places if place.is_file()]
+    if not found:
+        where = f"{given} is not there" if given else f"{recorded.name} was not found"
+        raise CheckError(f"{plan.name}: {where}: give the ONNX file, or a reference")
+    for place in found:
+        if file_sha256(place) == plan.source.sha256:
+            return place
+    raise CheckError(f"{found[0]} is not the file that {plan.name} was compiled from")
+
+
+def _compute_reference(plan: Plan, onnx: str | Path | None, seeds: Iterable[int]) -> list[Pair]:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise CheckError(
+            "onnxruntime is not installed: install it, or give a reference written where it is"
+        ) from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(find_onnx(plan, onnx)), options, providers=["CPUExecutionProvider"]
+    )
+    names = [node.name for node in session.get_inputs()]
+    if len(names) != len(plan.inputs):
+        raise CheckError(f"{plan.name} has {len(plan.inputs)} inputs, its ONNX file {len(names)}")
+    pairs = []
+    for seed in seeds:
+        inputs = random_inputs(plan, seed)
+        outputs = session.run(None, dict(zip(names, inputs, strict=True)))
+        pairs.append((inputs, [np.asarray(output) for output in outputs]))
+    return pairs
+
+
+def write_reference(
+    folder: str | Path,
+    file: str | Path,
+    seeds: Sequence[int] = SEEDS,
+    onnx: str | Path | None = None,
+) -> None:
+    """Inputs and outputs for a machine without onnxruntime; needs no GPU."""
+    plan = read_plan(folder, check_files=False)
+    arrays: dict[str, Any] = {"sha256": np.array(plan.source.sha256)}
+    for seed, pair in zip(seeds, _compute_reference(plan, onnx, seeds), strict=True):
+        for kind, values in zip(("input", "output"), pair, strict=True):
+            arrays |= {f"{kind}{i}_seed{seed}": value for i, value in enumerate(values)}
+    with replacing(file) as temporary, temporary.open("wb") as out:
+        np.savez_compressed(out, **arrays)
+
+
+def _read_reference(plan: Plan, file: Path, seeds: Iterable[int]) -> list[Pair]:
+    try:
+        with np.load(file, allow_pickle=False) as data:
+            arrays = {key: data[key] for key in data.files}
+    except (OSError, ValueError) as e:
+        raise CheckError(f"cannot read the reference {file}: {e}") from None
+    if str(arrays.get("sha256")) != plan.source.sha256:
+        raise CheckError(f"{file} is not for the ONNX file that {plan.name} was compiled from")
+    pairs = []
+    for seed in seeds:
+        try:
+            inputs = [arrays[f"input{i}_seed{seed}"] for i in range(len(plan.inputs))]
+            outputs = [arrays[f"output{i}_seed{seed}"] for i in range(len(plan.outputs))]
+        except KeyError:
+            raise CheckError(f"{file} has nothing for seed {seed}") from None
+        pairs.append((inputs, outputs))
+    return pairs

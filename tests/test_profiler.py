@@ -1,0 +1,364 @@
+"""The profiler: its arithmetic, and the whole way from plans to configuration on a made-up GPU."""
+
+import json
+import math
+import sys
+from itertools import pairwise
+
+import fake_cupy
+import made_plan
+import msgspec
+import numpy as np
+import pytest
+from fake_cupy import Fake
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paella.compiler.nvcc import NvccError
+from paella.config import Config, read_profile
+from paella.errors import ConfigError
+from paella.gpu.device import GpuError, present_gpu
+from paella.gpu.runner import PlanRunner
+from paella.plan import read_plan
+from paella.profiler import arithmetic, concurrency, kernels, machine, profile, windows, writing
+from paella.profiler.stopwatch import Stopwatch
+from paella.reading import decode
+from paella.schema import Device
+
+# ---- arithmetic
+
+TIMES = st.lists(st.floats(0.5, 100), min_size=1, max_size=40)
+
+
+@given(TIMES)
+def test_a_midmean_lies_among_the_middle_half(times):
+    ordered = sorted(times)
+    quarter = len(times) // 4
+    middle = ordered[quarter : len(times) - quarter]
+    assert middle[0] - 1e-9 <= arithmetic.midmean(times) <= middle[-1] + 1e-9
+
+
+@given(st.lists(st.floats(1, 2), min_size=8, max_size=40), st.floats(1e3, 1e6))
+def test_an_outlier_hardly_moves_a_midmean(times, outlier):
+    assert arithmetic.midmean([*times, outlier]) <= 2
+
+
+@given(st.floats(0.01, 5), st.integers(20, 60), st.integers(0, 2**32 - 1))
+def test_the_centres_error_shrinks_as_the_root_of_the_number(sigma, n, seed):
+    times = np.random.default_rng(seed).normal(10, sigma, 100 * n)
+    assert arithmetic.spread(times) == pytest.approx(1.35 * sigma, rel=0.2)
+    assert arithmetic.centre_error(times) == pytest.approx(
+        1.25 * sigma / math.sqrt(len(times)), 0.2
+    )
+
+
+@given(st.lists(st.floats(-3, 50), min_size=1, max_size=60), st.floats(0.1, 500))
+def test_times_with_a_floor_sum_up_and_keep_their_order(times, total):
+    floor = 0.3
+    total = max(total, floor * len(times))
+    found = arithmetic.with_floor(times, total, floor)
+    assert sum(found) == pytest.approx(total)
+    assert min(found) >= floor * (1 - 1e-9)
+    for (a, x), (b, y) in pairwise(sorted(zip(times, found, strict=True))):
+        assert x <= y + 1e-9, (a, b)
+
+
+@given(st.lists(st.floats(1, 50), min_size=1, max_size=60))
+def test_times_above_the_floor_stay_as_they_are(times):
+    assert arithmetic.with_floor(times, sum(times)) == pytest.approx(times)
+
+
+@given(st.integers(1, 8), st.floats(1, 100))
+def test_saturation_is_where_the_slowing_begins(at, us):
+    time_us = {k: us * max(1.0, k / at) for k in (1, 2, 3, 4, 5, 6, 7, 8, 16)}
+    assert arithmetic.saturation(time_us) == at
+
+
+def test_saturation_needs_two_points():
+    assert arithmetic.saturation({1.0: 3.0}) is None
+    assert arithmetic.saturation({}) is None
+
+
+# ---- windows
+
+COUNTS = st.integers(1, 70)
+
+
+@given(COUNTS)
+def test_every_pass_runs_whole_models_in_order(count):
+    for segments in windows.passes(count):
+        positions = [p for s in segments for p in range(s.start, s.stop)]
+        assert positions == list(range(positions[0], count))
+        assert positions[0] % count == 0
+
+
+@given(COUNTS)
+def test_a_round_has_every_edge_of_every_kernel_once(count):
+    timed = [s for segments in windows.passes(count) for s in segments if s.timed]
+    assert len(timed) == len(set(timed))
+    edges = windows.kernel_edges(count)
+    assert set(timed) == {segment for edge in edges for segment in edge}
+    for kernel, (without, with_it) in enumerate(edges):
+        assert without.start == with_it.start
+        assert (without.stop, with_it.stop) == (kernel, kernel + 1)
+        assert with_it.stop - with_it.start > windows.LEAD
+
+
+@given(COUNTS, st.data())
+def test_exact_times_are_found_again(count, data):
+    """Without noise, the differences are the kernels, and what a graph costs is in none."""
+    times = data.draw(st.lists(st.floats(0.5, 50), min_size=count, max_size=count))
+    start = data.draw(st.floats(0, 20))
+    edges = windows.kernel_edges(count)
+    measured = {
+        s: [start + sum(times[p % count] for p in range(s.start, s.stop))]
+        for edge in edges
+        for s in edge
+    }
+    found = kernels._sum_up(measured | {"whole": [start + sum(times)]}, edges, 1)
+    assert found.times == pytest.approx(times)
+    assert found.graph_start == pytest.approx(start, abs=1e-6)
+    assert found.closure == pytest.approx(1)
+
+
+@given(st.tuples(st.integers(1, 300), st.integers(1, 40), st.integers(1, 20)), st.integers(1, 2000))
+def test_a_cut_grid_is_a_part_of_the_grid(grid, blocks):
+    large = 264
+    chains, cut = kernels.shape_load(grid, blocks, large)
+    assert all(1 <= c <= g for c, g in zip(cut, grid, strict=True))
+    if math.prod(grid) < large or math.prod(grid) < blocks:
+        assert cut == grid
+        assert (chains - 1) * math.prod(grid) < blocks <= chains * math.prod(grid)
+    else:
+        assert chains == 1
+        assert math.prod(cut) <= blocks
+
+
+# ---- on a made-up GPU
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    fake = Fake(made_plan.KERNELS)
+    monkeypatch.setitem(sys.modules, "cupy", fake.module)
+    monkeypatch.setattr(machine, "gpu_state", dict)
+    monkeypatch.setattr(concurrency, "SECONDS", 0.005)
+    monkeypatch.setattr(machine, "host_costs", lambda: (HOST, QUEUES, ["nothing is missing"]))
+    return fake
+
+
+HOST = {
+    f"CUDA_DEVICE_MAX_CONNECTIONS={n}": {
+        "launch_us_by_streams": {"1": 3.0, "64": 3.0 + n / 10},
+        "first_launch_us": 1.25,
+        "graph_by_kernels": {"1": {"issue_us": 5.0}, "51": {"issue_us": 7.5}},
+        "write_value_us": None,
+        "poll_changed_ns": 500.0,
+    }
+    for n in (8, 32)
+}
+QUEUES = {"independent": {"8": 600.0}}
+
+
+def test_the_stopwatch_times_what_it_is_given(gpu, tmp_path):
+    gpu.noise_us = 0
+    with PlanRunner(read_plan(made_plan.write_plan(tmp_path / "p"))) as runner:
+        graph = runner.graph()
+        watch = Stopwatch(gpu.module, graph.launch)
+        times = watch.run([(graph.launch, "a"), (graph.launch, None), (runner.launch, "b")])
+    alone = 2 + made_plan.step_us(11) + 9
+    assert times == [
+        ("a", pytest.approx(fake_cupy.GRAPH_START_US + alone + 3 * fake_cupy.GRAPH_GAP_US)),
+        ("b", pytest.approx(alone + 3 * fake_cupy.STREAM_GAP_US)),
+    ]
+    assert watch.late == 0
+
+
+def test_the_stopwatch_gives_a_fast_gpu_more_to_do_before(gpu, monkeypatch, tmp_path):
+    with PlanRunner(read_plan(made_plan.write_plan(tmp_path / "p"))) as runner:
+        graph, launched = runner.graph(), []
+        watch = Stopwatch(gpu.module, lambda stream: launched.append(stream))
+        monkeypatch.setattr(fake_cupy.Event, "done", property(lambda _: len(launched) < 7))
+        watch.run([(graph.launch, "a")])
+        assert len(launched) == 1 + 1 + 2 + 4
+        monkeypatch.setattr(fake_cupy.Event, "done", True)
+        watch.run([(graph.launch, "a")])
+        assert watch.late == 1
+
+
+@pytest.mark.parametrize("count", [1, 3, 9, 20])
+def test_kernels_in_place_are_found_in_the_noise(gpu, monkeypatch, tmp_path, count):
+    monkeypatch.setattr(kernels, "MOST_ROUNDS", 20)
+    plan = read_plan(made_plan.write_plan(tmp_path / "p", kernels=count))
+    with PlanRunner(plan) as runner:
+        graph = runner.graph()
+        found = kernels.in_place(runner, Stopwatch(gpu.module, graph.launch), graph, False)
+    true = [made_plan.KERNELS[k.symbol].us(k.blocks) + fake_cupy.GRAPH_GAP_US for k in plan.kernels]
+    assert found.times == pytest.approx(true, abs=0.15)
+    assert found.graph_start == pytest.approx(fake_cupy.GRAPH_START_US, abs=0.3)
+    assert found.closure == pytest.approx(1, abs=0.03)
+    assert found.error < 0.1
+
+
+def test_kernels_alone_and_side_by_side(gpu, tmp_path):
+    gpu.noise_us = 0
+    plan = read_plan(made_plan.write_plan(tmp_path / "p", kernels=2))
+    with PlanRunner(plan) as runner:
+        graph = runner.graph()
+        watch = Stopwatch(gpu.module, graph.launch)
+        step, big = kernels.solo(runner, watch, fake_cupy.SMS, quick=False)
+    assert step.time == pytest.approx(2.1)
+    assert big.time == pytest.approx(9.1)
+    assert step.blocks_per_sm == 8
+    # `big` has 40 blocks: cut to 1, 2, 3, … per SM. `step` has 3: run several times side by side.
+    assert list(big.slowdown) == [1, 2, 3, 4, 6, 8]
+    assert list(step.slowdown) == [1.5, 2.25, 3, 4.5, 6, 8.25][:5]
+    assert set(big.slowdown.values()) == {1.0}
+
+
+def run_profile(tmp_path, **more):
+    folders = [
+        made_plan.write_plan(tmp_path / name, kernels=count, name=name)
+        for name, count in (("one", 3), ("two", 11))
+    ]
+    options = {"quick": True} | more
+    return profile.profile(folders, "made-v1", "made", tmp_path / "config", **options)
+
+
+def test_plans_become_a_profile_and_a_device(gpu, tmp_path, capsys):
+    profile_path, device_path = run_profile(tmp_path)
+    found = read_profile(profile_path)
+    assert list(found.models) == ["one", "two"]
+    assert found.device.sms == fake_cupy.SMS
+    model = found.models["two"]
+    assert len(model.kernels) == 11
+    assert model.alone_us == pytest.approx(
+        9 + 5 * made_plan.step_us(3) + 5 * made_plan.step_us(11) + 11 * fake_cupy.GRAPH_GAP_US,
+        abs=1,
+    )
+    assert model.graph_ms * 1e3 == pytest.approx(model.alone_us + fake_cupy.GRAPH_START_US, abs=1)
+    assert model.alone_stream_ms > model.graph_ms - fake_cupy.GRAPH_START_US / 1e3
+    assert model.kernels[0].solo_us == pytest.approx(2.1, abs=0.1)
+    assert model.kernels[0].regs == 40
+    # Streams of the made-up GPU do not slow each other down.
+    curve = found.concurrency["two"]
+    assert curve["4"] == pytest.approx(4 * curve["1"], rel=0.05)
+    raw = json.loads(profile_path.read_text())
+    assert raw["measured"]["quick"] is True
+    assert raw["models"]["two"]["instrumented"]["level_1"] == pytest.approx(1, abs=0.05)
+    assert raw["models"]["two"]["kernels"][0]["blocks_per_sm"] == 8
+    assert raw["models"]["two"]["kernels"][0]["instrumented_regs"] == 44
+
+    device = decode(writing.yaml.safe_load(device_path.read_text()) | {"name": "made"}, Device, "x")
+    assert device.sm.count == fake_cupy.SMS
+    assert device.profile == "made-v1"
+    assert device.host.issue_us == {1: 3.0, 8: 3.8, 32: 6.2}
+    assert device.host.graph_kernel_us == pytest.approx(0.05)
+    assert device.host.message_us == 0.5
+    base = Config().device("h100")
+    assert device.gpu == base.gpu
+    assert device.host.decision_us == base.host.decision_us
+    assert device_path.read_text().count("# taken over from h100, not measured") == 3
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("[1/2] one: 3 kernels, graph 0.0")
+    assert "nothing is missing" in said
+    assert not list((tmp_path / "config" / "kernels").glob(".*"))
+
+
+def test_a_devices_file_keeps_its_parameters(gpu, tmp_path):
+    folder = tmp_path / "config" / "devices"
+    folder.mkdir(parents=True)
+    (folder / "made.yaml").write_text("label: Made\nprofile: old-v1  # before\ngpu: {a: 1}\n")
+    run_profile(tmp_path)
+    text = (folder / "made.yaml").read_text()
+    assert text == "label: Made\nprofile: made-v1  # before\ngpu: {a: 1}\n"
+
+
+def test_an_interrupted_profile_resumes(gpu, tmp_path, monkeypatch):
+    measured = []
+    measure = profile.measure_model
+
+    def counted(plan, *rest):
+        measured.append(plan.name)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return measure(plan, *rest)
+
+    monkeypatch.setattr(profile, "measure_model", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run_profile(tmp_path)
+    path, _ = run_profile(tmp_path, resume=True)
+    assert measured == ["one", "two", "two"]
+    assert list(json.loads(path.read_text())["models"]) == ["one", "two"]
+    with pytest.raises(ConfigError, match="is there already"):
+        run_profile(tmp_path)
+    path.unlink()
+    run_profile(tmp_path, resume=True)  # nothing is kept of a finished one
+    assert measured == ["one", "two", "two", "one", "two"]
+
+
+# ---- the machine
+
+
+def test_a_probe_that_fails_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(machine, "_PROBE", "raise SystemExit('there is no GPU')")
+    costs, queues, missing = machine.host_costs()
+    assert costs == queues == {}
+    assert missing == [f"no host costs with {n} hardware queues: there is no GPU" for n in (8, 32)]
+
+
+def test_probes_are_told_the_number_of_queues(monkeypatch):
+    monkeypatch.setattr(
+        machine,
+        "_PROBE",
+        "import json, os; n = int(os.environ['CUDA_DEVICE_MAX_CONNECTIONS'])\n"
+        "by = {'8': n, '16': None}\n"
+        "queues = {'chained_kernel_us': 95, 'job_by_job_us_by_streams': by,"
+        " 'independent_us_by_streams': by}\n"
+        "print(json.dumps({'repetitions': 1, 'host': {'first_launch_us': n}, 'queues': queues}))",
+    )
+    costs, queues, missing = machine.host_costs()
+    assert missing == []
+    assert costs["CUDA_DEVICE_MAX_CONNECTIONS=32"] == {"first_launch_us": 32}
+    assert queues == {
+        "chained_kernel_us": 95,
+        "CUDA_DEVICE_MAX_CONNECTIONS=8": {"job_by_job": {"8": 8}},
+        "CUDA_DEVICE_MAX_CONNECTIONS=32": {"job_by_job": {"8": 32}},
+        "independent": {"8": 32},
+    }
+
+
+def test_the_gpus_state_is_asked_of_nvidia_smi(monkeypatch, tmp_path):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho '1980, 2619, 41, 117.20, 580.1'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert machine.gpu_state() == {
+        "sm_mhz": 1980,
+        "memory_mhz": 2619,
+        "temperature_c": 41,
+        "power_w": 117.2,
+        "driver": "580.1",
+    }
+    program.unlink()
+    assert machine.gpu_state() == {}
+
+
+# ---- a real GPU
+
+
+@pytest.mark.gpu
+def test_a_made_up_plan_is_profiled_on_the_real_gpu(tmp_path, capsys):
+    try:
+        arch = present_gpu().arch
+        folder = made_plan.compile_plan(tmp_path / "made", arch, kernels=20)
+    except (GpuError, NvccError) as e:
+        pytest.skip(str(e))
+    path, _ = profile.profile([folder], "made-v1", "made", tmp_path / "config", quick=True)
+    text = path.read_text()
+    with capsys.disabled():
+        print(text)
+    model = json.loads(text)["models"]["made"]
+    assert len(model["kernels"]) == 20
+    assert 0.9 < model["in_place_closure"] < 1.1
+    assert msgspec.json.decode(text)["measured"]["quick"]
