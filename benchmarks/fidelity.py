@@ -1,11 +1,11 @@
 """How far the simulated H100 is from the measured one.
 
-Prints measured, simulated and error for every figure of the kernel profile: each model alone, the
-concurrency curves, the hardware-queue tables; then for the CUDA-MS and segment experiments on the
-eight-model mix, a second look: of parameters that fit the curves equally well, ones that come close
-to these were taken.
+Prints measured, simulated and error for every figure of one kernel profile or several: each model
+alone, the concurrency curves, the hardware-queue tables. With h100-v1 also for the CUDA-MS and
+segment experiments on the eight-model mix, a second look: of parameters that fit its curves equally
+well, ones that come close to these were taken.
 
-    python benchmarks/fidelity.py [--device h100] [--json]
+    python benchmarks/fidelity.py [--device h100] [--profiles h100-v1 h100-v2] [--json]
 """
 
 import argparse
@@ -17,10 +17,10 @@ import numpy as np
 
 from paella import _core
 from paella.config import Config, resolve
-from paella.schema import RunSpec
+from paella.schema import Device, Profile, RunSpec
 from paella.simulation import device_specification, model_specification, run
 
-QUEUE_KERNEL_US = 95
+QUEUE_KERNEL_US = 95  # where a profile does not say
 INDEPENDENT_KERNEL_US = 550
 SYNC_US = 10.0  # launch_to_stream_sync of the profile
 
@@ -114,11 +114,11 @@ def one_block(kernels: int, us: float) -> dict:
 
 
 def hardware_queues(device, profile):
-    gated, chain = behind_a_gate(device), one_block(8, QUEUE_KERNEL_US)
+    found = profile.hardware_queues
+    gated = behind_a_gate(device)
+    chain = one_block(8, found.get("chained_kernel_us", QUEUE_KERNEL_US))
     for queues in (8, 32):
-        for order, curve in profile.hardware_queues[
-            f"CUDA_DEVICE_MAX_CONNECTIONS={queues}"
-        ].items():
+        for order, curve in found.get(f"CUDA_DEVICE_MAX_CONNECTIONS={queues}", {}).items():
             for streams, measured in curve.items():
                 gpu = Gpu(gated, [chain], queues, int(streams))
                 steps = [(0, 8)] if order == "job_by_job" else [(k, k + 1) for k in range(8)]
@@ -127,7 +127,7 @@ def hardware_queues(device, profile):
                         gpu.sim.submit(stream, 0, first, last)
                 what = f"{queues} queues, {order}, {streams} streams"
                 yield Point("hardware queues (us)", what, measured, gpu.sim.run() / 1e3)
-    for streams, measured in profile.hardware_queues["independent"].items():
+    for streams, measured in found.get("independent", {}).items():
         if streams == "about":
             continue
         gpu = Gpu(device, [one_block(1, INDEPENDENT_KERNEL_US)], 32, int(streams))
@@ -141,7 +141,12 @@ def experiments():
     config = Config()
     for device, system, overrides, iat_us, mean_ms, p99_ms in EXPERIMENTS:
         result = run(
-            resolve(RunSpec(system, device=device, iat_us=iat_us, overrides=overrides), config)
+            resolve(
+                RunSpec(
+                    system, device=device, profile="h100-v1", iat_us=iat_us, overrides=overrides
+                ),
+                config,
+            )
         )
         latency_ms = np.sort(result.finished_ns - result.due_ns) / 1e6
         alpha = f", alpha {overrides['policy.alpha']}" if overrides else ""
@@ -151,24 +156,38 @@ def experiments():
         yield Point("second look: p99 (ms)", what, p99_ms, p99)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--device", default="h100")
-    parser.add_argument("--json", action="store_true")
-    args = parser.parse_args()
-    config = Config()
-    device = config.device(args.device)
-    profile = config.profile(device.profile)
+def points_of(device: Device, profile: Profile) -> list[Point]:
     spec = device_specification(device)
     points = [
         point for table in (alone, concurrency, hardware_queues) for point in table(spec, profile)
     ]
-    if args.device == "h100":
-        points += experiments()
+    return points + (list(experiments()) if profile.name == "h100-v1" else [])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--device", default="h100")
+    parser.add_argument("--profiles", nargs="+", metavar="NAME", help="default: the device's")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    config = Config()
+    device = config.device(args.device)
+    profiles = [config.profile(name) for name in args.profiles or [device.profile]]
+    found = {profile.name: points_of(device, profile) for profile in profiles}
     if args.json:
-        print(json.dumps([asdict(p) | {"error": p.error} for p in points]))
+        rows = [
+            {"profile": name} | asdict(p) | {"error": p.error}
+            for name, points in found.items()
+            for p in points
+        ]
+        print(json.dumps(rows))
         return
-    print(f"{device.label}, simulated by {_core.engine_version} with profile {profile.name}")
+    for name, points in found.items():
+        print(f"{device.label}, simulated by {_core.engine_version} with profile {name}")
+        print_tables(points)
+
+
+def print_tables(points: list[Point]) -> None:
     for table in dict.fromkeys(p.table for p in points):
         rows = [p for p in points if p.table == table]
         errors = [abs(p.error) for p in rows]
@@ -176,6 +195,7 @@ def main():
         for p in rows:
             print(f"  {p.what:<56} {p.measured:>9.5g} {p.simulated:>9.5g} {p.error:>+7.1%}")
         print(f"  {'median, largest error':<76} {statistics.median(errors):.1%} {max(errors):.1%}")
+    print()
 
 
 if __name__ == "__main__":
