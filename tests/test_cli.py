@@ -71,13 +71,12 @@ def test_doctor_says_what_is_missing(paella, monkeypatch):
     report = json.loads(paella("doctor", "--json"))
     abilities = {a["name"]: a for a in report["abilities"]}
     assert abilities["simulate (paella run)"]["possible"]
-    assert "cuda backend" in abilities["measure on a GPU"]["missing"]
+    assert "cuda backend" in abilities["serve on a GPU"]["missing"]
     assert "libcuda" in paella("doctor")
     monkeypatch.setenv("PATH", "")
     report = json.loads(paella("doctor", "--json"))
     parts = {p["name"]: p for p in report["parts"]}
     assert not parts["C++ compiler"]["found"]
-    assert parts["nvcc"]["detail"] == "no nvcc in PATH"
     abilities = {a["name"]: a for a in report["abilities"]}
     assert abilities["build from source"]["missing"] == ["C++ compiler"]
 
@@ -237,7 +236,7 @@ BAD = {
     ),
     "unknown profile": (
         [*PAELLA, "--profile", "h100-v0"],
-        "unknown profile h100-v0; did you mean h100-v1?",
+        "unknown profile h100-v0; did you mean h100-v2?",
     ),
     "unknown mix": (
         [*PAELLA, "--mix", "fig13"],

@@ -92,7 +92,7 @@ BAD = {
         "experiments": {"fig11": {"systems": ["CUDA-MS", "Paela"]}}
     },
     "unknown device h200; did you mean h100?": {"device": "h200"},
-    "unknown profile h100-v9; did you mean h100-v1?": {"profile": "h100-v9"},
+    "unknown profile h100-v9; did you mean h100-v2?": {"profile": "h100-v9"},
     "unknown mix figg11; did you mean fig11?": {"experiments": {"fig11": {"mix": "figg11"}}},
     "unknown key sytems; did you mean systems?": {"experiments": {"fig11": {"sytems": []}}},
     "unknown key job; did you mean jobs?": {"job": 5},

@@ -53,7 +53,7 @@ def host() -> str:
         lines = information.read_text(encoding="utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
         model = names[0] if names else model
-    return f"{os.cpu_count()} x {model}, {platform.system()} {platform.release()}"
+    return f"{os.cpu_count()} x {model}, {platform.system()}"
 
 
 def host_costs(timeout_s: float = 60.0) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
