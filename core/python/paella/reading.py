@@ -105,7 +105,8 @@ def _sentence(error: msgspec.ValidationError, kind: type, where: str, key: str) 
     elif message.startswith("Object missing required field"):
         message = f"{quoted[1]} is missing"
     elif message.startswith("Invalid"):
-        message = f"unknown value {quoted[1]}{suggestion(quoted[1], _values_at(kind, steps))}"
+        value = quoted[1] if quoted else message.rpartition(" ")[2]  # a number is not quoted
+        message = f"unknown value {value}{suggestion(value, _values_at(kind, steps))}"
     message = message.replace("`", "").replace("Expected", "expected")
     return f"{where}: {at}: {message}" if at else f"{where}: {message}"
 

@@ -61,7 +61,7 @@ def prepare(models: Iterable[Path], folder: Path, count: int, arch: str, near: b
         with replacing(folder / file) as temporary:
             temporary.write_text(source, encoding="utf-8")
         for entry, function in zip(part, functions.values(), strict=True):
-            index.append(entry | {"file": file} | _operands(source, entry["symbol"], function))
+            index.append(entry | {"file": file} | operands(source, entry["symbol"], function))
         part.clear()
         functions.clear()
 
@@ -91,7 +91,7 @@ def prepare(models: Iterable[Path], folder: Path, count: int, arch: str, near: b
     return len(index)
 
 
-def _operands(source: str, symbol: str, function) -> dict[str, Any]:
+def operands(source: str, symbol: str, function) -> dict[str, Any]:
     """Sizes of a kernel's operands in its own order, and which one is the result."""
     found = re.search(rf"\b{symbol}\((.*?)\)", source)
     assert found is not None
