@@ -129,6 +129,20 @@ def test_a_model_that_others_wrote():
     assert 35 <= len(lowered.launches) <= 60
 
 
+def test_candidates_for_tuning(tmp_path, capsys):
+    path = made_onnx.write("attention", tmp_path)
+    folder = tmp_path / "candidates"
+    assert cli.main(["tune", str(folder), str(path), "--count", "3"]) == 0
+    index = msgspec.json.decode((folder / "candidates.json").read_bytes())
+    problems = {e["problem"] for e in index}
+    assert len(index) == 3 * len(problems)
+    for entry in index:
+        assert f"{entry['symbol']}(" in (folder / entry["file"]).read_text()
+    capsys.readouterr()
+    assert cli.main(["tune", str(folder)]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
 # ---- what is refused
 
 
@@ -251,6 +265,17 @@ def test_a_failure_leaves_the_old_plan(compiled, tmp_path, monkeypatch):
         compile_model(path, ["sm_90"], folder)
     assert (folder / "plan.json").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["plan", path.name]
+
+
+def test_a_folder_that_is_no_plan_stays(compiled, tmp_path):
+    path, _ = compiled
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "thesis.tex").touch()
+    with pytest.raises(PaellaError, match="cannot write"):
+        compile_model(path, ["sm_90"], folder)
+    assert [p.name for p in folder.iterdir()] == ["thesis.tex"]
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
 
 
 DAMAGE = {

@@ -12,7 +12,6 @@ instrumented kernel takes three arguments more (core/cuda/notify.cuh).
 
 from __future__ import annotations
 
-import math
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,7 +21,7 @@ from msgspec import Meta, Struct
 
 from paella.errors import PaellaError
 from paella.reading import decode_json, read_text
-from paella.schema import Count, Size, Strict
+from paella.schema import Count, Gridded, Size, Strict
 
 ALIGNMENT = 256  # of constants and intermediate results
 MAX_THREADS = 1024
@@ -51,7 +50,7 @@ class Tensor(Strict):
     at: Ref
 
 
-class Launch(Strict):
+class Launch(Gridded):
     """One kernel of the chain."""
 
     name: str
@@ -60,14 +59,6 @@ class Launch(Strict):
     block: Dim3
     args: list[Ref]
     dynamic_smem: Size = 0
-
-    @property
-    def blocks(self) -> int:
-        return math.prod(self.grid)
-
-    @property
-    def threads(self) -> int:
-        return math.prod(self.block)
 
 
 class Resources(Strict):

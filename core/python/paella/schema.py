@@ -112,7 +112,19 @@ class Device(Strict):
 # ---- kernel profiles
 
 
-class Kernel(Strict):
+class Gridded(Strict):
+    """What has a `grid` and a `block`, three numbers each."""
+
+    @property
+    def blocks(self) -> int:
+        return math.prod(self.grid)
+
+    @property
+    def threads(self) -> int:
+        return math.prod(self.block)
+
+
+class Kernel(Gridded):
     """One kernel of a model: its grid, what a block needs, and how long it takes."""
 
     name: str
@@ -134,14 +146,6 @@ class Kernel(Strict):
     def __post_init__(self):
         if self.threads > 1024:
             raise ValueError(f"a block has {self.threads} threads, more than 1024")
-
-    @property
-    def blocks(self) -> int:
-        return math.prod(self.grid)
-
-    @property
-    def threads(self) -> int:
-        return math.prod(self.block)
 
 
 class Model(Strict):

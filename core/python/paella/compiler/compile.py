@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def compile_model(
     name = name or model.stem
     if (known := _up_to_date(out, name, source, compiler, archs)) is not None:
         return known, True
-    with _folder_replacing(out) as folder:
+    with _replacing_folder(out) as folder:
         plan = _write(model, source, compiler, archs, name, folder)
     return msgspec.structs.replace(plan, folder=out), False
 
@@ -148,30 +149,21 @@ def _cubins(sources: dict[Kind, Path], archs: Sequence[str], folder: Path) -> di
     return result
 
 
-class _folder_replacing:  # noqa: N801, a context manager
-    """A temporary folder that takes the place of `out` if the block succeeds."""
-
-    def __init__(self, out: Path):
-        self.out = out
-
-    def __enter__(self) -> Path:
-        try:
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            made = tempfile.mkdtemp(prefix=f".{self.out.name}.", dir=self.out.parent)
-        except OSError as e:
-            raise ResultError(f"cannot write {self.out}: {e.strerror}") from None
-        self.folder = Path(made)
-        self.folder.chmod(0o755)
-        return self.folder
-
-    def __exit__(self, kind, error, trace) -> None:
-        if kind is None:
-            if (self.out / "plan.json").exists() or not self.out.exists():
-                shutil.rmtree(self.out, ignore_errors=True)
-            try:
-                self.folder.rename(self.out)
-            except OSError as e:
-                shutil.rmtree(self.folder, ignore_errors=True)
-                raise ResultError(f"cannot write {self.out}: {e.strerror}") from None
-        else:
-            shutil.rmtree(self.folder, ignore_errors=True)
+@contextmanager
+def _replacing_folder(out: Path) -> Iterator[Path]:
+    """A temporary folder; if the block succeeds, it takes the place of `out`, if that is a plan."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as e:
+        raise ResultError(f"cannot write {out}: {e.strerror}") from None
+    try:
+        folder.chmod(0o755)
+        yield folder
+        if (out / "plan.json").exists():
+            shutil.rmtree(out)
+        folder.rename(out)
+    except OSError as e:
+        raise ResultError(f"cannot write {out}: {e.strerror}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
