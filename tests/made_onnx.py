@@ -153,6 +153,13 @@ def dense_of_three() -> onnx.ModelProto:
 
 
 @_model
+def matrix_by_vector() -> onnx.ModelProto:
+    """Results that are no whole tiles."""
+    g = Graph()
+    return g.model({"x": (33, 70)}, [g.node("MatMul", "x", g.weight(70))])
+
+
+@_model
 def attention() -> onnx.ModelProto:
     """Products of two activations, in batches, and a softmax between them."""
     g = Graph()

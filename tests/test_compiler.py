@@ -191,6 +191,27 @@ def test_architectures(tmp_path, has_nvcc):
     path = made_onnx.write("two_inputs", tmp_path)
     assert refused(path, ()) == "give at least one architecture, such as --arch sm_90"
     assert "does not compile for sm_10" in refused(path, ("sm_10",))
+    for arch in ("foo", "", "sm_9x", "../sm_90", "sm_90 -v"):
+        assert refused(path, ("sm_90", arch)).startswith("unknown architecture")
+
+
+def test_an_architecture_given_twice_is_compiled_once(tmp_path, has_nvcc):
+    plan, _ = compile_model(
+        made_onnx.write("two_inputs", tmp_path), ["sm_90", "sm_90"], tmp_path / "plan"
+    )
+    assert list(plan.archs) == ["sm_90"]
+
+
+def test_without_nvcc(tmp_path, monkeypatch):
+    path = made_onnx.write("two_inputs", tmp_path)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CUDA_HOME", raising=False)
+    monkeypatch.delenv("CUDA_PATH", raising=False)
+    monkeypatch.setattr(nvcc.importlib.util, "find_spec", lambda name: None)
+    nvcc.find_nvcc.cache_clear()
+    nvcc.version.cache_clear()
+    assert "nvcc was not found" in refused(path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 def test_bad_input_ends_with_status_2(tmp_path, capsys):

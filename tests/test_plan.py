@@ -82,6 +82,10 @@ DAMAGE = [
     (("kernels", 0, "block"), [33, 32, 1], "kernels.0"),
     (("archs", "sm_90", "resources", "step", "plain", "regs"), -1, "regs"),
     (("archs", "sm_90", "plain"), 7, "plain"),
+    (("archs", "sm_90", "sha256"), {}, "archs.sm_90.sha256: plain is missing"),
+    (("archs", "sm_90", "resources", "step"), {}, "archs.sm_90.resources.step: plain is missing"),
+    (("inputs", 0, "dtype"), "floaty", "inputs.0.dtype"),
+    (("outputs", 0, "shape"), [5, 5], "outputs.0"),
 ]
 
 
@@ -89,6 +93,11 @@ DAMAGE = [
 def test_damage_is_named_with_its_place(folder, steps, value, place):
     rewrite(folder, steps, value)
     assert place in refusal(folder, check_files=False)
+
+
+def test_weights_have_the_size_that_the_plan_says(folder):
+    rewrite(folder, ("weights_bytes",), 1 << 20)
+    assert "weights.bin" in refusal(folder)
 
 
 def rewrite(folder, steps, value):

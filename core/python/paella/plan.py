@@ -12,11 +12,13 @@ instrumented kernel takes three arguments more (core/cuda/notify.cuh).
 
 from __future__ import annotations
 
+import math
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
+import numpy as np
 from msgspec import Meta, Struct
 
 from paella.errors import PaellaError
@@ -148,6 +150,14 @@ def _check(plan: Plan, where: str) -> None:
             if kind == "input" and t.at.space != f"input{i}":
                 raise PlanError(f"{where}: inputs.{i}: is in {t.at.space}, not in input{i}")
             _check_ref(plan, t.at, f"{where}: {kind}s.{i}")
+            _check_tensor(t, f"{where}: {kind}s.{i}")
+    for arch, compiled in plan.archs.items():
+        described = {"sha256": compiled.sha256}
+        described |= {f"resources.{s}": r for s, r in compiled.resources.items()}
+        for key, kinds in described.items():
+            for kind in get_args(Kind):
+                if kind not in kinds:
+                    raise PlanError(f"{where}: archs.{arch}.{key}: {kind} is missing")
     for i, k in enumerate(plan.kernels):
         if k.threads > MAX_THREADS:
             raise PlanError(f"{where}: kernels.{i}: a block has {k.threads} threads, over 1024")
@@ -156,6 +166,15 @@ def _check(plan: Plan, where: str) -> None:
         for arch, compiled in plan.archs.items():
             if k.symbol not in compiled.resources:
                 raise PlanError(f"{where}: archs.{arch}: no kernel {k.symbol}")
+
+
+def _check_tensor(tensor: Tensor, where: str) -> None:
+    try:
+        size = math.prod(tensor.shape) * np.dtype(tensor.dtype).itemsize
+    except TypeError:
+        raise PlanError(f"{where}.dtype: {tensor.dtype} is no type of numbers") from None
+    if size != tensor.at.bytes:
+        raise PlanError(f"{where}: has {tensor.at.bytes} bytes, its shape has {size}")
 
 
 def _check_ref(plan: Plan, ref: Ref, where: str) -> None:
@@ -181,3 +200,5 @@ def _check_files(plan: Plan, folder: Path) -> None:
             raise PlanError(f"{folder}: {name} is missing")
         if file_sha256(path) != digest:
             raise PlanError(f"{path} is not the file that plan.json describes: compile anew")
+    if plan.weights_bytes and (folder / "weights.bin").stat().st_size != plan.weights_bytes:
+        raise PlanError(f"{folder}: weights.bin has not the {plan.weights_bytes} bytes it should")

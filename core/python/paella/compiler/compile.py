@@ -17,6 +17,8 @@ from paella.compiler import nvcc, tiles
 from paella.errors import PaellaError, ResultError
 from paella.plan import Arch, Kind, Plan, PlanError, Source, file_sha256, read_plan
 
+_ARCH = re.compile(r"sm_[1-9]\d{1,2}[a-z]?")
+
 
 class CompileError(PaellaError):
     """A model that cannot be compiled, or a compiler that is not there."""
@@ -33,6 +35,10 @@ def compile_model(
     model, out = Path(model), Path(out)
     if not archs:
         raise CompileError("give at least one architecture, such as --arch sm_90")
+    archs = list(dict.fromkeys(archs))
+    for arch in archs:
+        if not _ARCH.fullmatch(arch):
+            raise CompileError(f"unknown architecture {arch!r}; they are named like sm_90")
     tvm_version = _tvm_version()
     try:
         source = Source(model.name, file_sha256(model))
