@@ -6,7 +6,10 @@ import pytest
 
 from paella.plan import Launch, Ref
 
-pytestmark = pytest.mark.skipif(cuda_on_cpu.CXX is None, reason="there is no C++ compiler")
+pytestmark = [
+    pytest.mark.compiler,
+    pytest.mark.skipif(cuda_on_cpu.CXX is None, reason="there is no C++ compiler"),
+]
 
 THREADS = 64
 BODIES = {
