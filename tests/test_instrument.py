@@ -174,6 +174,7 @@ extern "C" __global__ void __launch_bounds__(256) product_kernel(float* __restri
 """  # noqa: E501
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize("arch", ["sm_75", "sm_90"])
 def test_instrumented_kernels_compile_and_fit_as_before(tmp_path, arch):
     source = MODULE + PRODUCT
