@@ -414,3 +414,26 @@ def test_progress_is_for_terminals_and_gone_in_the_end(paella, monkeypatch):
     text = terminal.getvalue()
     assert text.startswith("CUDA-SS on h100, 20 jobs ...\r")
     assert text.endswith(" \r")
+
+
+# ---- the model compiler, where what it needs is missing
+
+
+@pytest.mark.parametrize("command", ["compile model.onnx --arch sm_90 --out plan", "tune c m.onnx"])
+def test_without_tvm_the_compiler_says_so(command, empty_folder):
+    code = (
+        "import sys; sys.modules['tvm'] = None; from paella import cli; "
+        f"sys.exit(cli.main({command.split()!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=empty_folder, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("paella: the model compiler needs Apache TVM and onnx (pip ")
+    assert done.stderr.count("\n") == 1
+    assert list(empty_folder.iterdir()) == []
+
+
+def test_tuning_without_candidates(paella, tmp_path, capsys):
+    assert cli.main(["tune", str(tmp_path), "--out", str(tmp_path / "records.json")]) == 2
+    assert f"{tmp_path} has no candidates" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from paella.compiler import nvcc, tiles
+from paella.compiler import nvcc
 from paella.errors import PaellaError, ResultError
 from paella.plan import Arch, Kind, Plan, PlanError, Source, file_sha256, read_plan
 
@@ -39,14 +39,14 @@ def compile_model(
     for arch in archs:
         if not _ARCH.fullmatch(arch):
             raise CompileError(f"unknown architecture {arch!r}; they are named like sm_90")
-    tvm_version = _tvm_version()
+    tvm = tvm_version()
     try:
         source = Source(model.name, file_sha256(model))
     except OSError as e:
         raise CompileError(f"cannot read {model}: {e.strerror}") from None
     compiler = {
         "paella": compiler_digest(),
-        "tvm": tvm_version,
+        "tvm": tvm,
         "nvcc": nvcc.version(),
         "tuned_for": archs[0],
     }
@@ -61,7 +61,7 @@ def compile_model(
 def compiler_digest() -> str:
     """Of everything here that decides what a model becomes."""
     here = Path(__file__).parent
-    files = [*here.glob("*.py"), *tiles.RECORDS.glob("*.json"), here.parent / "plan.py"]
+    files = [*here.glob("*.py"), *here.glob("records/*.json"), here.parent / "plan.py"]
     files += [here.parent / "cuda" / "notify.cuh"]
     digest = sha256()
     for file in sorted(files):
@@ -69,12 +69,14 @@ def compiler_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def _tvm_version() -> str:
+def tvm_version() -> str:
+    """CompileError where TVM, or the package that reads ONNX files, is not installed."""
     try:
+        import onnx  # noqa: F401
         import tvm
     except ImportError as e:
         raise CompileError(
-            f"the model compiler needs Apache TVM (pip install '.[compile]'): {e}"
+            f"the model compiler needs Apache TVM and onnx (pip install '.[compile]'): {e}"
         ) from None
     return tvm.__version__
 

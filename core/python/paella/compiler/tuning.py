@@ -27,7 +27,7 @@ TOLERANCE = 1e-4  # relative; candidates sum in different orders
 
 
 class TuningError(PaellaError):
-    """Candidates that cannot be made or measured."""
+    """Candidates that are not there."""
 
 
 # ---- with TVM, without a GPU
@@ -36,8 +36,11 @@ class TuningError(PaellaError):
 def prepare(models: Iterable[Path], folder: Path, count: int, arch: str, near: bool) -> int:
     """Writes `count` candidates for each contraction of the ONNX `models`; returns how many in all.
 
-    They are the most promising ones, or those most similar to the records for `arch`.
+    They are the most promising ones; with `near`, half are the most similar to the recorded tile.
     """
+    from paella.compiler.compile import tvm_version
+
+    tvm_version()  # a sentence where it is missing
     from paella.compiler import contraction, frontend, lowering, tiles
 
     problems: dict[str, tuple] = {}
@@ -114,8 +117,13 @@ def measure(folder: Path, out: Path, arch: str) -> dict[str, list]:
     Where `out` has records already, made on the same GPU, the better ones stay.
     """
     from paella.compiler import nvcc
+    from paella.gpu.device import load_cupy
 
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise TuningError(f"{folder} has no candidates: paella tune {folder} MODEL.onnx") from None
+    load_cupy()  # no GPU: say so before nvcc works in vain
     cubins = nvcc.compile_all(sorted({folder / e["file"] for e in index}), arch)
     by_problem: dict[str, list[dict]] = defaultdict(list)
     for entry in index:
