@@ -108,7 +108,7 @@ def concurrency(device, profile, seconds=0.06):
 
 
 def one_block(kernels: int, us: float) -> dict:
-    rows = [("one_block", 1, 128, 32, 0, round(us * 1e3))] * kernels
+    rows = [("one_block", 1, 128, 32, 0, round(us * 1e3), 0.0)] * kernels
     sizes = dict.fromkeys(("input_bytes", "output_bytes", "weights_bytes", "arena_bytes"), 0)
     return {"name": "one_block", "kernels": rows, **sizes}
 

@@ -43,8 +43,8 @@ def device(
     }
 
 
-def kernel(blocks, us, threads=32, regs=0, smem=0):
-    return (f"{blocks}x{threads}", blocks, threads, regs, smem, round(us * 1000))
+def kernel(blocks, us, threads=32, regs=0, smem=0, load=0.0):
+    return (f"{blocks}x{threads}", blocks, threads, regs, smem, round(us * 1000), load)
 
 
 def model(*kernels, copy_in_us=0, copy_out_us=0, weights=0, arena=0):

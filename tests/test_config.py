@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from paella.config import Config, find_folder, parse_overrides, resolve
@@ -15,6 +18,7 @@ from paella.reading import parse_yaml
 from paella.schema import (
     BlockNotes,
     JobsAdmission,
+    Kernel,
     NoAdmission,
     ResourceAdmission,
     RunSpec,
@@ -161,6 +165,34 @@ def test_profile_of_the_h100():
     }
     for model in profile.models.values():
         assert model.alone_us == pytest.approx(1e3 * model.graph_ms, rel=0.005)
+
+
+def of_slowdown(slowdown):
+    return Kernel("k", (1, 1, 1), (32, 1, 1), 0, 0, 1.0, slowdown=slowdown)
+
+
+@given(
+    load=st.floats(0.01, 2.0),
+    counts=st.lists(st.integers(1, 32), min_size=2, max_size=8, unique=True),
+    noise=st.lists(st.floats(0.97, 1.03), min_size=8, max_size=8),
+)
+def test_a_kernels_load_explains_how_its_blocks_slow_each_other(load, counts, noise):
+    counts = sorted(counts)
+
+    def slowed(load):
+        return [max(1.0, load * n) / max(1.0, load * counts[0]) for n in counts]
+
+    times = [time * by for time, by in zip(slowed(load), [1.0, *noise], strict=False)]
+    found = of_slowdown(dict(zip(map(str, counts), times, strict=True))).load
+    assert slowed(found) == pytest.approx(times, rel=0.08)
+
+
+def test_too_few_points_say_nothing_about_a_kernels_load():
+    assert of_slowdown({}).load == of_slowdown({"2": 1.0}).load == 0
+    plain = msgspec.to_builtins(of_slowdown({"1": 1.0, "2": 1.5}))
+    for bad in ("two", "-1", "nan", ""):
+        with pytest.raises(msgspec.ValidationError, match="slowdown"):
+            msgspec.convert(plain | {"slowdown": {bad: 1.0}}, Kernel)
 
 
 @pytest.mark.parametrize(("device", "too_large"), [("h100", 44), ("h100-40sm", 145)])

@@ -433,6 +433,17 @@ def test_10_warps_without_shared_memory_weigh_less(smem, end):
     assert {span for spans in gpu.run() for span in spans} == {(0, end)}
 
 
+def test_10_a_measured_load_takes_the_place_of_the_warps():
+    # Each block takes half an SM's rate, whatever its warps: three at once take 3/2 of their time
+    # alone, and twice that on an SM with half the lanes.
+    work = model(kernel(1, 100, threads=128, load=0.5))
+    reference = device(1, gpu={"saturation_warps": 4.0})
+    for lanes, end in ((1, 150), (0.5, 300)):
+        gpu = Gpu(device(1, gpu={"saturation_warps": 4.0}, lanes=lanes), work, reference=reference)
+        gpu.launch(0, 0, 0)
+        assert gpu.run() == [[(0, end)]] * 3
+
+
 def test_10_a_profile_says_how_long_a_kernel_takes_alone():
     # 12 blocks on an SM for 8, two warps each for 4: waves of load 4 and 2, so a block is
     # 1/6 of 600 us long; on two SMs 6 blocks each are one wave of load 3, on four 3 of 1.5.

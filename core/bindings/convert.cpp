@@ -57,13 +57,14 @@ std::vector<plan::Model> model_plans(const py::list& list) {
     plan::Model model{get<std::string>(d, "name"), {}, get<std::int64_t>(d, "input_bytes"),
                       get<std::int64_t>(d, "output_bytes"), get<std::int64_t>(d, "weights_bytes"),
                       get<std::int64_t>(d, "arena_bytes")};
-    // One tuple a kernel: name, blocks, threads, registers, shared memory, ns.
+    // One tuple a kernel: name, blocks, threads, registers, shared memory, ns, load.
     for (const py::handle row : get<py::list>(d, "kernels")) {
       const auto k = row.cast<py::tuple>();
       model.kernels.push_back({k[0].cast<std::string>(),
                                k[1].cast<std::int64_t>(),
                                {k[2].cast<int>(), k[3].cast<int>(), k[4].cast<int>()},
-                               k[5].cast<TimeNs>()});
+                               k[5].cast<TimeNs>(),
+                               k[6].cast<double>()});
     }
     models.push_back(std::move(model));
   }

@@ -124,6 +124,9 @@ class Gridded(Strict):
         return math.prod(self.block)
 
 
+Number = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?$")]
+
+
 class Kernel(Gridded):
     """One kernel of a model: its grid, what a block needs, and how long it takes."""
 
@@ -134,18 +137,38 @@ class Kernel(Gridded):
     smem: Size  # bytes per block
     in_place_us: Positive  # inside its model, nothing else on the GPU
     solo_us: Positive | None = None  # launched back to back
+    slowdown: dict[Number, Positive] = {}  # blocks on an SM -> their time / that of the fewest
     # What else paella profile measures; nothing in a run depends on it.
     in_place_spread_us: NonNegative | None = None
     solo_spread_us: NonNegative | None = None
     blocks_per_sm: Size | None = None  # that fit together
     saturation_blocks: Positive | None = None  # of an SM, until its blocks take 10 % longer
-    slowdown: dict[str, Positive] = {}  # blocks on an SM -> their time / that of the fewest
     local_bytes: Size | None = None  # of a thread's stack and spills
     instrumented_regs: Size | None = None
 
     def __post_init__(self):
         if self.threads > 1024:
             raise ValueError(f"a block has {self.threads} threads, more than 1024")
+
+    @property
+    def load(self) -> float:
+        """Of an SM's rate, what one block takes; 0 where too little was measured to know.
+
+        The simulated GPU slows n such blocks by max(1, n * load). This is the load that comes
+        closest to `slowdown`, in logarithms, of those that explain its last one, two, … points.
+        """
+        points = sorted((float(n), time) for n, time in self.slowdown.items())
+        if len(points) < 2:
+            return 0.0
+        fewest = points[0][0]
+
+        def error(load: float) -> float:
+            alone = max(1.0, load * fewest)
+            return sum(math.log(max(1.0, load * n) / alone / time) ** 2 for n, time in points)
+
+        shares = [math.log(time / n) for n, time in points]
+        loads = (math.exp(sum(shares[i:]) / len(shares[i:])) for i in range(len(shares)))
+        return min(loads, key=error)
 
 
 class Model(Strict):

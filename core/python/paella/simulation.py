@@ -79,7 +79,7 @@ def model_specification(name: str, model: Any) -> dict[str, Any]:
     return {
         "name": name,
         "kernels": [
-            (k.name, k.blocks, k.threads, k.regs, k.smem, round(k.in_place_us * 1e3))
+            (k.name, k.blocks, k.threads, k.regs, k.smem, round(k.in_place_us * 1e3), k.load)
             for k in model.kernels
         ],
         "input_bytes": model.input_bytes,

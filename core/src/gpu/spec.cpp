@@ -8,9 +8,12 @@
 namespace paella::gpu {
 namespace {
 
-double block_load(const plan::BlockShape& shape, const DeviceSpec& device) {
-  const double weight = shape.smem_bytes > 0 ? 1.0 : device.gpu.light_weight;
-  return plan::occupied(shape, device.sm).warps * weight / (device.gpu.saturation_warps * device.lanes_scale);
+// Of an SM's rate: as measured for the kernel, else by its warps.
+double block_load(const plan::Kernel& kernel, const DeviceSpec& device) {
+  if (kernel.load > 0) return kernel.load / device.lanes_scale;
+  const double weight = kernel.shape.smem_bytes > 0 ? 1.0 : device.gpu.light_weight;
+  const double warps = plan::occupied(kernel.shape, device.sm).warps;
+  return warps * weight / (device.gpu.saturation_warps * device.lanes_scale);
 }
 
 }  // namespace
@@ -40,7 +43,7 @@ KernelCost kernel_cost(const plan::Kernel& kernel, const DeviceSpec& reference,
   }
   // Alone, a kernel runs in waves: every SM full, and a last wave spread over all SMs. The
   // slowest SM of a wave sets its time, so the time alone is linear in the work of a block.
-  const double load = block_load(kernel.shape, reference);
+  const double load = block_load(kernel, reference);
   const auto slowed = [&](std::int64_t blocks) {
     return slowdown(static_cast<double>(blocks) * load);
   };
@@ -61,7 +64,7 @@ KernelCost kernel_cost(const plan::Kernel& kernel, const DeviceSpec& reference,
   cost.inv_regs = inverse(cost.block.regs);
   cost.inv_smem = inverse(cost.block.smem);
   cost.work_ns = (alone_ns - ramp_ns) / waves / device.clock_scale;
-  cost.load = block_load(kernel.shape, device);
+  cost.load = block_load(kernel, device);
   return cost;
 }
 

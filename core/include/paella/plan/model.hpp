@@ -20,6 +20,7 @@ struct Kernel {
   std::int64_t blocks = 0;  // of the whole grid
   BlockShape shape;
   TimeNs duration_ns = 0;  // alone on the profile's device, in place in its model
+  double load = 0;  // of one block there, as a share of an SM's rate; 0: not measured
 };
 
 // A launch plan: kernels in order, and the bytes copied in before and out after them.
