@@ -1,11 +1,11 @@
 """How far the simulated H100 is from the measured one.
 
-Prints measured, simulated and error for every figure of one kernel profile or several: each model
-alone, the concurrency curves, the hardware-queue tables. With h100-v1 also for the CUDA-MS and
+Prints measured, simulated and error for every figure of each device's kernel profile: each model
+alone, the concurrency curves, the hardware-queue tables. For h100-v1 also for the CUDA-MS and
 segment experiments on the eight-model mix, a second look: of parameters that fit its curves equally
 well, ones that come close to these were taken.
 
-    python benchmarks/fidelity.py [--device h100] [--profiles h100-v1 h100-v2] [--json]
+    python benchmarks/fidelity.py [--devices h100 h100-v1] [--json]
 """
 
 import argparse
@@ -14,6 +14,7 @@ import statistics
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from msgspec import structs
 
 from paella import _core
 from paella.config import Config, resolve
@@ -26,7 +27,7 @@ SYNC_US = 10.0  # launch_to_stream_sync of the profile
 
 
 # A throwaway engine on the same H100 and on 40 of its SMs (MPS, 30 %), sigma 2, 3000 jobs, seed 1:
-# device, system with its settings, mean inter-arrival time (us), mean and p99 latency (ms). The
+# SMs, system with its settings, mean inter-arrival time (us), mean and p99 latency (ms). The
 # middle of several results where an experiment was repeated. Points past saturation are left
 # out: their inter-arrival times were not written down.
 def segments(alpha, jobs):
@@ -34,22 +35,22 @@ def segments(alpha, jobs):
 
 
 EXPERIMENTS = [
-    ("h100", "CUDA-MS", {}, 1000, 6.5, 22.1),
-    ("h100", "CUDA-MS", {}, 500, 14.7, 54.0),
-    ("h100", "CUDA-MS", {}, 400, 26.0, 87.4),
-    ("h100", "CUDA-Graphs", {}, 1000, 5.1, 15.0),
-    ("h100", "CUDA-Graphs", {}, 500, 15.7, 82.0),
-    ("h100", "CUDA-Graphs", {}, 400, 25.6, 94.5),
-    ("h100", "Paella-seg", segments(0, 32), 1000, 5.2, 15.3),
-    ("h100", "Paella-seg", segments(0, 32), 500, 10.4, 76.7),
-    ("h100", "Paella-seg", segments(0.1, 32), 500, 10.4, 60.4),
-    ("h100", "Paella-seg", segments(0.5, 32), 500, 11.2, 46.2),
-    ("h100", "Paella-seg", segments(0, 32), 400, 14.7, 118.4),
-    ("h100", "Paella-seg", segments(0.1, 32), 400, 14.8, 83.6),
-    ("h100-40sm", "CUDA-MS", {}, 2000, 22.1, 111.9),
-    ("h100-40sm", "CUDA-MS", {}, 1333, 59.4, 268.2),
-    ("h100-40sm", "Paella-seg", segments(0, 12), 2000, 15.3, 115.8),
-    ("h100-40sm", "Paella-seg", segments(0, 12), 1333, 34.9, 393.9),
+    (132, "CUDA-MS", {}, 1000, 6.5, 22.1),
+    (132, "CUDA-MS", {}, 500, 14.7, 54.0),
+    (132, "CUDA-MS", {}, 400, 26.0, 87.4),
+    (132, "CUDA-Graphs", {}, 1000, 5.1, 15.0),
+    (132, "CUDA-Graphs", {}, 500, 15.7, 82.0),
+    (132, "CUDA-Graphs", {}, 400, 25.6, 94.5),
+    (132, "Paella-seg", segments(0, 32), 1000, 5.2, 15.3),
+    (132, "Paella-seg", segments(0, 32), 500, 10.4, 76.7),
+    (132, "Paella-seg", segments(0.1, 32), 500, 10.4, 60.4),
+    (132, "Paella-seg", segments(0.5, 32), 500, 11.2, 46.2),
+    (132, "Paella-seg", segments(0, 32), 400, 14.7, 118.4),
+    (132, "Paella-seg", segments(0.1, 32), 400, 14.8, 83.6),
+    (40, "CUDA-MS", {}, 2000, 22.1, 111.9),
+    (40, "CUDA-MS", {}, 1333, 59.4, 268.2),
+    (40, "Paella-seg", segments(0, 12), 2000, 15.3, 115.8),
+    (40, "Paella-seg", segments(0, 12), 1333, 34.9, 393.9),
 ]
 
 
@@ -137,20 +138,17 @@ def hardware_queues(device, profile):
         yield Point("hardware queues (us)", what, measured, gpu.sim.run() / 1e3 + SYNC_US)
 
 
-def experiments():
+def experiments(device):
     config = Config()
-    for device, system, overrides, iat_us, mean_ms, p99_ms in EXPERIMENTS:
-        result = run(
-            resolve(
-                RunSpec(
-                    system, device=device, profile="h100-v1", iat_us=iat_us, overrides=overrides
-                ),
-                config,
-            )
+    for sms, system, overrides, iat_us, mean_ms, p99_ms in EXPERIMENTS:
+        whole = resolve(
+            RunSpec(system, device=device.name, iat_us=iat_us, overrides=overrides), config
         )
+        part = structs.replace(device, sm=structs.replace(device.sm, count=sms))
+        result = run(structs.replace(whole, device=part))
         latency_ms = np.sort(result.finished_ns - result.due_ns) / 1e6
         alpha = f", alpha {overrides['policy.alpha']}" if overrides else ""
-        what = f"{device} {system}{alpha}, iat {iat_us} us"
+        what = f"{sms} SMs, {system}{alpha}, iat {iat_us} us"
         yield Point("second look: mean (ms)", what, mean_ms, latency_ms.mean())
         p99 = latency_ms[int(len(latency_ms) * 0.99)]
         yield Point("second look: p99 (ms)", what, p99_ms, p99)
@@ -161,30 +159,28 @@ def points_of(device: Device, profile: Profile) -> list[Point]:
     points = [
         point for table in (alone, concurrency, hardware_queues) for point in table(spec, profile)
     ]
-    return points + (list(experiments()) if profile.name == "h100-v1" else [])
+    return points + (list(experiments(device)) if profile.name == "h100-v1" else [])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--device", default="h100")
-    parser.add_argument("--profiles", nargs="+", metavar="NAME", help="default: the device's")
+    parser.add_argument("--devices", nargs="+", default=["h100", "h100-v1"], metavar="NAME")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     config = Config()
-    device = config.device(args.device)
-    profiles = [config.profile(name) for name in args.profiles or [device.profile]]
-    found = {profile.name: points_of(device, profile) for profile in profiles}
+    devices = [config.device(name) for name in args.devices]
+    found = {d.name: points_of(d, config.profile(d.profile)) for d in devices}
     if args.json:
         rows = [
-            {"profile": name} | asdict(p) | {"error": p.error}
+            {"device": name} | asdict(p) | {"error": p.error}
             for name, points in found.items()
             for p in points
         ]
         print(json.dumps(rows))
         return
-    for name, points in found.items():
-        print(f"{device.label}, simulated by {_core.engine_version} with profile {name}")
-        print_tables(points)
+    for device in devices:
+        print(f"{device.label}, simulated by {_core.engine_version} with profile {device.profile}")
+        print_tables(found[device.name])
 
 
 def print_tables(points: list[Point]) -> None:

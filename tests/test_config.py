@@ -123,6 +123,7 @@ def test_devices_say_how_they_are_known():
     known = {name: SHIPPED.device(name) for name in SHIPPED.devices()}
     assert {name: d.provenance for name, d in known.items()} == {
         "h100": "measured",
+        "h100-v1": "measured",
         "h100-40sm": "partition",
         "t4": "extrapolated",
         "p100": "extrapolated",
@@ -130,6 +131,7 @@ def test_devices_say_how_they_are_known():
     }
     assert {name: d.sm.count for name, d in known.items()} == {
         "h100": 132,
+        "h100-v1": 132,
         "h100-40sm": 40,
         "t4": 40,
         "p100": 56,
