@@ -137,8 +137,8 @@ def test_devices_say_how_they_are_known():
         "p100": 56,
         "v100": 80,
     }
-    for device in known.values():
-        assert SHIPPED.reference(device).name == "h100"
+    for name, device in known.items():
+        assert SHIPPED.reference(device).name == ("h100-v1" if name == "h100-v1" else "h100")
 
 
 def test_profile_of_the_h100():
@@ -357,8 +357,8 @@ INVALID = {
     ),
     "profile, measured on another device": (
         (PROFILE, '"sms": 132', '"sms": 114'),
-        lambda c: resolve(RunSpec(system="Paella"), c),
-        "profile h100-v1 was measured on 114 SMs, but device h100 has 132",
+        lambda c: resolve(RunSpec(system="Paella", device="h100-v1"), c),
+        "profile h100-v1 was measured on 114 SMs, but device h100-v1 has 132",
     ),
     "mix, shares": (
         ("mixes.yaml", "proportion: 0.952", "proportion: 0.95"),
@@ -378,7 +378,7 @@ INVALID = {
     "mix, unknown model": (
         ("mixes.yaml", "{model: mobilenet_v2", "{model: mobilnet_v2"),
         lambda c: resolve(RunSpec(system="Paella"), c),
-        "mix fig11: profile h100-v1 has no model mobilnet_v2; did you mean mobilenet_v2?",
+        "mix fig11: profile h100-v2 has no model mobilnet_v2; did you mean mobilenet_v2?",
     ),
     "system, misspelt value": (
         ("systems.yaml", "admission: {name: resources", "admission: {name: resource"),
@@ -562,11 +562,11 @@ def test_the_configuration_identifies_the_run(config, tmp_path):
     trace.write_text("0 1.0\n")
     seen = [plain, replayed, configuration(trace=str(trace)), configuration(seed=2)]
     seen += [configuration(device="t4"), configuration(overrides={"policy.threshold": "2"})]
-    systems, profile = config.folder / "systems.yaml", config.folder / PROFILE
+    systems, profile = config.folder / "systems.yaml", config.folder / "kernels" / "h100-v2.json"
     systems.write_text(systems.read_text().replace("threshold: 1e6", "threshold: 1e5"))
     config = Config(config.folder)
     seen.append(configuration())
-    profile.write_text(profile.read_text().replace("27.969", "27.968", 1))
+    profile.write_text(profile.read_text().replace("12.592", "12.593", 1))
     seen.append(configuration())
     assert len(set(seen)) == len(seen)
     assert str(tmp_path) not in plain
