@@ -213,7 +213,7 @@ def kernels_of_jobs(draw):
 
 
 def needs(shape, blocks):
-    _, _, threads, regs, smem, _ = shape
+    _, _, threads, regs, smem, *_ = shape
     return Counter(
         threads=blocks * threads,
         regs=blocks * threads * regs,

@@ -21,7 +21,7 @@ from paella.simulation import device_specification, model_specification
 
 def occupied(shape, sm):
     """What one block takes: whole warps, registers by 256 for each of them, memory by 128 bytes."""
-    _, _, threads, regs, smem, _, _ = shape
+    _, _, threads, regs, smem, *_ = shape
     warps = math.ceil(threads / 32)
     return (
         warps * 32,
