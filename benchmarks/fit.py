@@ -5,7 +5,7 @@ the models alone, of one kernel profile or several at once, come out best: a pat
 present values, in factors. Prints each improvement, and at the end the lines for the device's file.
 What is left of the error: benchmarks/fidelity.py.
 
-    python benchmarks/fit.py [--device h100] [--profiles h100-v1 h100-v2] [--minutes 10]
+    python benchmarks/fit.py [--device h100] [--profiles h100-v2] [--minutes 10]
 """
 
 import argparse
