@@ -198,12 +198,17 @@ def test_the_caption_says_backend_device_and_how_they_are_known():
 
 
 def test_fairness_is_two_means_over_the_reversed_threshold():
-    (ax,) = plot_fairness.draw(summary("fig13"), experiment("fig13")).axes
+    measured = summary("fig13")
+    measured.loc[measured.threshold > 500, "mean_us"] *= 2  # beyond the axis: said, not shown
+    figure = plot_fairness.draw(measured, experiment("fig13"))
+    (ax,) = figure.axes
+    assert 11 < ax.get_ylim()[1] < 22
+    assert "At 100,000, left of the axis: ResNet-18 22 ms and InceptionV3 22 ms." in words(figure)
     assert ax.get_xlim() == (500, 0)
     assert ax.get_xscale() == "linear"
     assert [line.get_label() for line in ax.lines] == ["ResNet-18", "InceptionV3"]
     assert ax.lines[0].get_xdata().tolist() == EXPERIMENTS["fig13"]["thresholds"]
-    assert set(ax.lines[0].get_ydata()) == {11.0}
+    assert set(ax.lines[0].get_ydata()) == {11.0, 22.0}
 
 
 def test_results_of_the_original_lie_over_ours(tmp_path):

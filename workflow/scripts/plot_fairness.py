@@ -28,15 +28,28 @@ def draw(summary: pd.DataFrame, experiment: dict, imported=None):
                 name = f"{style.label(model)}, {source}"
                 look = line | {"linestyle": ":", "markersize": 2, "label": name}
                 ax.plot(theirs.threshold, theirs.mean_us / 1e3, color=colour, **look)
-    ax.set_xlim(experiment["x_limit"], 0)
-    ax.set_ylim(0)
+    limit = experiment["x_limit"]
+    ax.set_xlim(limit, 0)
+    drawn = pd.concat([summary, imported])
+    on_axis = drawn[(drawn.threshold <= limit) & drawn.model.isin(models)]
+    ax.set_ylim(0, 1.15 * on_axis.mean_us.max() / 1e3)
     ax.set_xlabel("Fairness threshold (← shorter first · fairer →)")
     ax.set_ylabel("Mean latency (ms)")
     ax.legend(frameon=False, handlelength=2.6)
-    several = summary.seed.nunique() > 1
-    note = "Lines: median over the seeds; bands: their range." if several else ""
-    style.caption(figure, style.provenance(summary), note)
+    notes = []
+    if summary.seed.nunique() > 1:
+        notes.append("Lines: median over the seeds; bands: their range.")
+    if summary.threshold.max() > limit:
+        notes.append(left_of_the_axis(summary, models))
+    style.caption(figure, style.provenance(summary), " ".join(notes))
     return figure
+
+
+def left_of_the_axis(summary: pd.DataFrame, models: list[str]) -> str:
+    highest = summary.threshold.max()
+    there = summary[summary.threshold == highest].groupby("model").mean_us.median() / 1e3
+    ends = " and ".join(f"{style.label(model)} {there[model]:.0f} ms" for model in models)
+    return f"At {highest:,.0f}, left of the axis: {ends}."
 
 
 def main(job) -> None:

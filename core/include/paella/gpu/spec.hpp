@@ -12,8 +12,10 @@ namespace paella::gpu {
 
 // The simulated GPU's behaviour beyond the limits; docs/gpu-model.md explains each.
 struct GpuModel {
-  double saturation_warps = 0;      // resident warps at which an SM is busy, where a kernel's load is not measured
-  double light_weight = 1;          // load of a warp of such a kernel if it uses no shared memory
+  // Where a kernel's load is not measured: the resident warps at which an SM is busy, and what a
+  // warp counts for if the kernel uses no shared memory.
+  double saturation_warps = 0;
+  double light_weight = 1;
   double cache_penalty = 0;         // more work for each doubling of the working set past the L2
   double ramp_us = 0;               // part of a kernel's time that loads no SM
   double stream_gap_us = 0;         // between two kernels of a stream
