@@ -295,14 +295,14 @@ def test_bad_input_stops_before_anything_runs(project):
 def test_quick_makes_every_figure_and_the_claims(quick):
     project, output = quick
     assert "(100%) done" in output
-    assert "fig11: Paella-seg, sigma 2, iat200, seed 1" in output
+    assert "fig11: Paella-seg, sigma 2, iat180, seed 1" in output
     figures = project / "figures" / "quick" / "sim-h100"
     names = {path.name for path in figures.iterdir()}
     stems = ("fig11_lns2", "fig12_lns2", "fig13")
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("pdf", "png", "svg")}
     runs = project / "results" / "quick" / "sim-h100"
-    config = read_run(runs / "fig11" / "Paella" / "sigma2_iat200_seed1.parquet").configuration
-    assert (config["system"], config["iat_us"], config["seed"]) == ("Paella", 200, 1)
+    config = read_run(runs / "fig11" / "Paella" / "sigma2_iat180_seed1.parquet").configuration
+    assert (config["system"], config["iat_us"], config["seed"]) == ("Paella", 180, 1)
     table = pd.read_csv(runs / "fig11" / "summary.csv")
     assert len(table) == 4 * 5 * 9
     assert (table.p99_low_us <= table.p99_us).all()
@@ -322,7 +322,7 @@ def test_what_is_done_stays_done(done):
 
 @pytest.mark.workflow
 def test_one_configuration_reruns_by_its_files_name(done):
-    path = "results/quick/sim-h100/fig11/Paella/sigma2_iat200_seed1.parquet"
+    path = "results/quick/sim-h100/fig11/Paella/sigma2_iat180_seed1.parquet"
     before = (done / path).read_bytes()
     assert done.planned("fig11", "-R", path, *QUICK) == {
         **{"run_system": 1, "summarise_runs": 1, "plot_latency": 1},
@@ -358,14 +358,14 @@ def test_another_engine_reruns_everything(done):
 
 @pytest.mark.workflow
 def test_a_failed_run_shows_its_log_and_the_others_go_on(tiny):
-    tiny.command('case "$*" in *"--system Paella "*"--iat 200 "*) echo out of luck; exit 3;; esac')
+    tiny.command('case "$*" in *"--system Paella "*"--iat 180 "*) echo out of luck; exit 3;; esac')
     output = tiny.snakemake("fig11", "--configfile", "tiny.yaml", status=1)
     assert "out of luck" in output
     runs = sorted(str(p.relative_to(tiny / TINY_RUNS)) for p in tiny.folder.rglob("*.parquet"))
     assert runs == [
-        "CUDA-MS/sigma2_iat200_seed1.parquet",
-        "CUDA-MS/sigma2_iat4000_seed1.parquet",
-        "Paella/sigma2_iat4000_seed1.parquet",
+        "CUDA-MS/sigma2_iat180_seed1.parquet",
+        "CUDA-MS/sigma2_iat3600_seed1.parquet",
+        "Paella/sigma2_iat3600_seed1.parquet",
     ]
     tiny.command()
     output = tiny.snakemake("fig11", "--configfile", "tiny.yaml")
@@ -377,7 +377,7 @@ def test_a_failed_run_shows_its_log_and_the_others_go_on(tiny):
 def test_a_killed_workflow_resumes(tiny):
     over = tiny / "over"
     hang = f"for i in $(seq 300); do sleep 0.2; [ -e {over} ] && exit 1; done; exit 1"
-    tiny.command(f'case "$*" in *"--system Paella "*"--iat 200 "*) {hang};; esac')
+    tiny.command(f'case "$*" in *"--system Paella "*"--iat 180 "*) {hang};; esac')
     process = tiny.start("fig11", "--configfile", "tiny.yaml", "--cores", "2")
     with process.stdout as lines:
         assert any("3 of 7 steps" in line for line in lines)
@@ -395,7 +395,7 @@ def test_a_killed_workflow_resumes(tiny):
 def test_a_cache_keeps_configurations_apart(tiny, tmp_path_factory):
     cache = {"SNAKEMAKE_OUTPUT_CACHE": str(tmp_path_factory.mktemp("cache"))}
     tiny.command(f'echo "$*" >> {tiny / "calls"}')
-    target = f"{TINY_RUNS}/Paella/sigma2_iat200_seed%d.parquet"
+    target = f"{TINY_RUNS}/Paella/sigma2_iat180_seed%d.parquet"
     shared = ("--configfile", "tiny.yaml", "--cache", "run_system")
     tiny.snakemake(target % 1, *shared, **cache)
     (tiny / "second.yaml").write_text("seeds: [2]")
