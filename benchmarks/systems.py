@@ -399,8 +399,8 @@ def main(argv=None):
     except PaellaError as e:
         print(f"systems: {e}", file=sys.stderr)
         status = getattr(e, "status", 2)
-    except KeyboardInterrupt:
-        status = 130
+    except KeyboardInterrupt as e:
+        status = getattr(e, "status", 130)
     leaving.leave(status)
     return status
 

@@ -37,8 +37,8 @@ def _status(argv: Sequence[str]) -> int:
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as e:
+        return getattr(e, "status", 130)
     except Exception as e:
         core = sys.modules.get("paella._core")
         if not isinstance(e, (PaellaError, *((core.Error,) if core else ()))):

@@ -64,13 +64,15 @@ def disturbances(
     queues are full: its turns say nothing.
     """
     found = []
-    gap_us = counters.get("loop_gap_max_us", 0.0)
-    if dispatcher and gap_us > LOOP_GAP_US:
-        found.append(f"the serving loop stood still for {gap_us:.0f} us")
-    elapsed_us, cpu_us = counters.get("elapsed_ns", 0) / 1e3, counters.get("host_cpu_us", 0.0)
-    if cpu_us and cpu_us < (1 - STOLEN) * elapsed_us:
-        away = 100 * (1 - cpu_us / elapsed_us)
-        found.append(f"the serving thread was off its core for {away:.0f} % of the run")
+    for name, one in counters.get("processes", {"": counters}).items():
+        where = f" of {name}" if name else ""
+        gap_us = one.get("loop_gap_max_us", 0.0)
+        if dispatcher and gap_us > LOOP_GAP_US:
+            found.append(f"the serving loop{where} stood still for {gap_us:.0f} us")
+        elapsed_us, cpu_us = one.get("elapsed_ns", 0) / 1e3, one.get("host_cpu_us", 0.0)
+        if cpu_us and cpu_us < (1 - STOLEN) * elapsed_us:
+            away = 100 * (1 - cpu_us / elapsed_us)
+            found.append(f"the serving thread{where} was off its core for {away:.0f} % of the run")
     was, is_ = before.get("sm_mhz"), after.get("sm_mhz")
     if isinstance(was, float) and isinstance(is_, float) and is_ < (1 - CLOCK_DROP) * was:
         found.append(f"the SM clock fell from {was:.0f} to {is_:.0f} MHz")

@@ -11,6 +11,7 @@ from paella.errors import ConfigError
 from paella.hardware import engines, machine
 from paella.hardware.cores import assign, keep_off, parse_cores
 from paella.hardware.plans import architecture, engine_plan, identity, read_plans
+from paella.hardware.processes import ProcessPerModel
 from paella.hardware.settings import Hardware
 from paella.profiler.machine import host
 from paella.results import RunOutput
@@ -127,13 +128,25 @@ class Session:
         return [engine_plan(plan, model, self._arch) for plan, model in pairs]
 
     def _one_process(self, _: Run) -> engines.OneProcess:
-        cores = assign(self._cores, ["serving", "watcher"])
-        if self.hardware.cores is None:
-            keep_off(cores.values())
+        cores = self._cores_of(["serving", "watcher"])
         return engines.OneProcess(self._engine_plans(), self._options(), cores)
 
-    def _process_per_model(self, run: Run) -> Any:
-        raise ConfigError(f"{run.system.name}: not there yet")
+    def _process_per_model(self, run: Run) -> ProcessPerModel:
+        """Hardware queues as the system says; else the driver's own number, not the device's."""
+        threads = [f"{m} {thread}" for thread in ("serving", "watcher") for m in self._models]
+        share = 100 * self._partition_sms / run.reference.sm.count
+        return ProcessPerModel(
+            self._engine_plans(),
+            self._options(),
+            self._cores_of(threads),
+            run.system.hardware_queues,
+            round(share) if share else None,
+        )
+
+    def _cores_of(self, threads: list[str]) -> dict[str, int]:
+        cores = assign(self._cores, threads)
+        keep_off(cores.values())
+        return cores
 
     # ---- the record
 
