@@ -525,7 +525,7 @@ def test_wrong_policies(settings, sentence):
         ({"sigma": float("inf")}, "run: sigma: inf is not a finite number"),
         ({"jobs": 0}, "run: jobs: expected int >= 1"),
         ({"seed": 2**32}, "run: seed: expected int <= 4294967295"),
-        ({"backend": "cuda"}, "run: backend: unknown value cuda; there is sim"),
+        ({"backend": "cudo"}, "run: backend: unknown value cudo; did you mean cuda?"),
         ({"arrival": "batsch"}, "run: arrival: unknown value batsch; did you mean batch?"),
         ({"cap": 0}, "run: cap: expected int >= 1"),
         ({"trace": "no/such"}, "cannot read the trace no/such: No such file or directory"),

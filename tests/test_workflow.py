@@ -96,7 +96,7 @@ BAD = {
     "unknown mix figg11; did you mean fig11?": {"experiments": {"fig11": {"mix": "figg11"}}},
     "unknown key sytems; did you mean systems?": {"experiments": {"fig11": {"sytems": []}}},
     "unknown key job; did you mean jobs?": {"job": 5},
-    "unknown value cuda": {"backend": "cuda"},
+    "unknown value cudo; did you mean cuda?": {"backend": "cudo"},
     "jobs: expected int >= 1": {"jobs": 0},
     "seeds: expected array of length >= 1": {"seeds": []},
     "experiments.fig11.sigmas": {"experiments": {"fig11": {"sigmas": [2, -1]}}},

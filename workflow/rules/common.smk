@@ -10,7 +10,7 @@ except PaellaError as error:
     print(f"paella: {error}", file=sys.stderr)
     sys.exit(2)
 
-ENGINE = engine_identity()
+ENGINE = engine_identity(WORKFLOW.settings.backend)
 RESULTS = f"results/{WORKFLOW.folder}"
 FIGURES = f"figures/{WORKFLOW.folder}"
 LOGS = f"{RESULTS}/logs"

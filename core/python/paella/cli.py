@@ -21,25 +21,33 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; 2 and one sentence for bad input."""
+    """Runs one command; 2 and one sentence for bad input, 1 for a run on a GPU that failed."""
+    status = _status(list(sys.argv[1:] if argv is None else argv))
+    leaving = sys.modules.get("paella.hardware.leaving")
+    if leaving:
+        leaving.leave(status)
+    return status
+
+
+def _status(argv: Sequence[str]) -> int:
     try:
-        status = _run(list(sys.argv[1:] if argv is None else argv))
+        status = _run(argv)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as e:
+        return getattr(e, "status", 130)
     except Exception as e:
         core = sys.modules.get("paella._core")
         if not isinstance(e, (PaellaError, *((core.Error,) if core else ()))):
             raise
         print(f"paella: {e}", file=sys.stderr)
-        return 2
+        return getattr(e, "status", 2)
 
 
-def _run(argv: list[str]) -> int:
+def _run(argv: Sequence[str]) -> int:
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise unknown("command", argv[0], COMMANDS, UsageError)
     args = _parser().parse_args(argv)
@@ -107,7 +115,7 @@ def _arrivals_arguments(add: Add) -> None:
 
 
 def _run_arguments(add: Add) -> None:
-    add("--backend", default="sim", help="default: sim")
+    add("--backend", default="sim", help="sim or cuda, this machine's GPU; default: sim")
     _profile(add)
     add("--system", required=True, help="see paella systems")
     _workload(add)
@@ -118,6 +126,9 @@ def _run_arguments(add: Add) -> None:
     add("--cap", type=int, metavar="N", help="jobs in flight; default: the system's or the mix's")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="change the system")
     add("--timeline", action="store_true", help="record every kernel beside the run")
+    add("--plans", metavar="DIR", help="cuda: the models' launch plans; default: plans")
+    add("--cores", metavar="LIST", help="cuda: cores for its threads, as in 2,3,8-11")
+    add("--attempts", type=int, metavar="N", help="cuda: of a run that is disturbed; default: 1")
     add("--out", required=True, metavar="FILE", help="Parquet file to write")
     _json(add)
 

@@ -177,10 +177,20 @@ def run(args: argparse.Namespace) -> None:
     check_writable(args.out)
     if args.timeline:
         check_writable(timeline_path(args.out))
+    given = {"plans": args.plans, "cores": args.cores, "attempts": args.attempts}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and resolved.spec.backend != "cuda":
+        raise UsageError(f"--{next(iter(given))} is for --backend cuda")
     with _progress(f"{args.system} on {args.device}, {args.jobs} jobs ..."):
-        from paella import simulation
+        if resolved.spec.backend == "cuda":
+            from paella.hardware import session
+            from paella.hardware.settings import Hardware
 
-        output = simulation.run(resolved)
+            output = session.run(resolved, decode(given, Hardware, "run"))
+        else:
+            from paella import simulation
+
+            output = simulation.run(resolved)
         write_run(args.out, resolved, output)
     _print_run(args, source(metadata(resolved, output)["provenance"]), output)
 

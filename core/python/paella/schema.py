@@ -355,7 +355,7 @@ class System(Strict):
 
 # ---- runs
 
-Backend = Literal["sim"]
+Backend = Literal["sim", "cuda"]
 Arrival = Literal["lognormal", "exponential", "batch", "closed-loop"]
 
 

@@ -8,6 +8,7 @@ from msgspec import structs, to_builtins
 
 from paella import _core
 from paella.config import Config, resolve
+from paella.errors import ConfigError
 from paella.results import RunOutput, to_frame
 from paella.schema import BlockNotes, Device, Run, RunSpec, Segment, System
 
@@ -31,6 +32,8 @@ def run(run: Run, policy: Any = None) -> RunOutput:
     """Simulates a resolved run. Same run, same output, to the bit."""
     import numpy as np
 
+    if run.spec.backend != "sim":
+        raise ConfigError(f"backend {run.spec.backend} is for paella run: this simulates")
     result = _core.simulate(specification(run, policy))
     return RunOutput(
         job=np.arange(len(result["model"]), dtype=np.int32),

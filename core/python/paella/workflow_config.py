@@ -259,11 +259,13 @@ def _entries(raw: dict[str, Any], group: str, kind: type) -> dict[str, Any]:
     }
 
 
-def engine_identity() -> str:
+def engine_identity(backend: Backend = "sim") -> str:
     """Version and build of the engine: a run made by another one is out of date."""
     import paella
     from paella import _core, simulation
 
-    files = (Path(module.__file__).read_bytes() for module in (_core, simulation))
-    build = hashlib.sha256(b"".join(files)).hexdigest()[:8]
+    made_by = [Path(module.__file__) for module in (_core, simulation)]
+    if backend == "cuda":
+        made_by += sorted((Path(simulation.__file__).parent / "hardware").glob("*.py"))
+    build = hashlib.sha256(b"".join(path.read_bytes() for path in made_by)).hexdigest()[:8]
     return f"{paella.__version__} {build}"

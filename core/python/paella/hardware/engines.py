@@ -1,0 +1,87 @@
+"""What serves runs on a GPU: one engine in this process, or one in a process per model under MPS.
+
+Both have run(specification) -> result, info, and close().
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from paella import _core
+from paella.errors import ConfigError
+from paella.hardware import leaving
+from paella.hardware.settings import RunError
+from paella.schema import Run
+
+CONNECTIONS = "CUDA_DEVICE_MAX_CONNECTIONS"
+START_S = 180.0  # to load the plans, and for every kernel's first run
+CLOSE_S = 60.0
+
+
+def check_supported(run: Run) -> None:
+    """Refuses what a GPU cannot do, or what is a model of something else."""
+    system = run.system
+    if system.modelled:
+        raise ConfigError(f"{system.name} is modelled: it is for simulation only")
+    if system.threads != 1:
+        raise ConfigError(f"{system.name}: on a GPU one thread of a process issues jobs")
+    if system.processes == "per-model" and system.sharing != "mps":
+        raise ConfigError(f"{system.name}: on a GPU several processes share it through MPS")
+    if run.spec.timeline:
+        raise ConfigError("a timeline is recorded in simulation only")
+
+
+def set_environment(runs: list[Run]) -> int | None:
+    """The driver's settings of this process, which it reads once: hardware queues, or None.
+
+    ConfigError where runs in this process want different ones.
+    """
+    wanted = {}
+    for run in runs:
+        if run.system.processes == "shared":
+            queues = run.system.hardware_queues or run.device.hardware_queues
+            wanted.setdefault(queues, run.system.name)
+    if len(wanted) > 1:
+        raise ConfigError(
+            "the number of hardware queues is one process's: "
+            + ", ".join(f"{name} wants {queues}" for queues, name in wanted.items())
+        )
+    queues = next(iter(wanted), None)
+    if queues is not None:
+        os.environ[CONNECTIONS] = str(queues)
+    os.environ["CUDA_MODULE_LOADING"] = "EAGER"
+    return queues
+
+
+class OneProcess:
+    """_core.CudaEngine in this process."""
+
+    def __init__(self, plans: list[dict[str, Any]], options: dict[str, Any], cores: dict[str, int]):
+        self.cores = cores
+        self._caller = leaving.Caller()
+        try:
+            self._engine = self._caller.call(
+                START_S, "making the engine", _core.CudaEngine, plans, options
+            )
+        except _core.Error as e:
+            raise ConfigError(str(e)) from None
+
+    @property
+    def info(self) -> dict[str, Any]:
+        return dict(self._engine.info)
+
+    def run(self, specification: dict[str, Any], limit_s: float) -> dict[str, Any]:
+        specification |= {
+            "cpu": self.cores["serving"],
+            "watcher_cpu": self.cores["watcher"],
+            "start_at_ns": 0,
+        }
+        try:
+            return self._caller.call(limit_s, "the run", self._engine.run, specification)
+        except _core.Error as e:
+            raise RunError(str(e)) from None
+
+    def close(self) -> None:
+        if not leaving.wanted:
+            self._caller.call(CLOSE_S, "letting go of the GPU", self._engine.close)

@@ -1,0 +1,228 @@
+"""A process per model on one GPU, through MPS: started together, their results made one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paella.errors import ConfigError, PaellaError
+from paella.hardware import signals
+from paella.hardware.engines import CONNECTIONS, START_S
+from paella.hardware.mps import Daemon
+from paella.hardware.settings import RunError
+
+LOOK_S = 0.25  # between two looks at the daemon
+TOGETHER_S = 0.5  # from the order to start until the first job is due, warm-up included
+WARM_UP_S = 5.0
+END_S = 15.0
+TIMES = ("due_ns", "submitted_ns", "started_ns", "finished_ns")
+SUMMED = ("dispatches", "extra_kernels", "host_cpu_us", "outputs_checked", "outputs_wrong")
+
+
+class _Process:
+    """One model's worker and the link to it."""
+
+    def __init__(self, model: str, environment: dict[str, str], log: Path):
+        ours, theirs = socket.socketpair()
+        self.model, self._log = model, log
+        module = "paella.hardware.worker"
+        with theirs, log.open("wb") as file:
+            number = theirs.fileno()
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, str(number), str(os.getpid())],
+                env=environment,
+                pass_fds=[number],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+            )
+        self.link = Connection(ours.detach())
+
+    def send(self, message: Any) -> None:
+        with suppress(OSError):  # what it died of comes with the answer
+            self.link.send(message)
+
+    def answer(self, error: type[PaellaError]) -> Any:
+        """What it sends next; `error` with its sentence, or about its death."""
+        try:
+            kind, value = self.link.recv()
+        except (EOFError, OSError):
+            raise error(f"the process of {self.model} died: {self._last_words()}") from None
+        if kind == "error":
+            raise error(f"in the process of {self.model}: {value}")
+        return value
+
+    def _last_words(self) -> str:
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(END_S)
+        status = self.process.poll()
+        if status is not None and status < 0:
+            return f"signal {signal.Signals(-status).name}"
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"status {status}"
+
+
+class ProcessPerModel:
+    """What engines.OneProcess is, with an engine in each model's process under an MPS daemon."""
+
+    def __init__(
+        self,
+        plans: list[dict[str, Any]],
+        options: dict[str, Any],
+        cores: dict[str, int],
+        queues: int | None,
+        percentage: int | None,
+    ):
+        self.cores, self._models = cores, [plan["name"] for plan in plans]
+        self._processes: list[_Process] = []
+        self._daemon: Daemon | None = None
+        self._folder = tempfile.mkdtemp(prefix="paella-mps-")
+        self._listening = signals.Listening()
+        self._percentage, self._queues = percentage, queues
+        try:
+            self._daemon = Daemon(Path(self._folder))
+            for i, plan in enumerate(plans):
+                own = options | {"instances": [options["instances"][i]], "partition_sms": 0}
+                log = Path(self._folder) / f"{plan['name']}.log"
+                process = _Process(plan["name"], self._environment(), log)
+                self._processes.append(process)
+                process.send(([plan], own))
+            self._infos = self._answers(self._processes, START_S, "starting MPS", ConfigError)
+        except BaseException:
+            self._kill()
+            raise
+
+    @property
+    def info(self) -> dict[str, Any]:
+        about = {"processes": self._infos, "mps_active_thread_percentage": self._percentage}
+        return about | {"hardware_queues": self._queues}
+
+    def _environment(self) -> dict[str, str]:
+        environment = os.environ | self._daemon.variables
+        environment.pop(CONNECTIONS, None)
+        if self._queues is not None:
+            environment[CONNECTIONS] = str(self._queues)
+        if self._percentage is not None:
+            environment["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] = str(self._percentage)
+        return environment
+
+    def run(self, specification: dict[str, Any], limit_s: float) -> dict[str, Any]:
+        """Every process runs its model's jobs; the trace begins at one instant for all."""
+        models = specification["job_models"]
+        jobs = [np.flatnonzero(models == i) for i in range(len(self._models))]
+        warm_up_s = WARM_UP_S if specification["system"]["warm_up"] else 0.0
+        start_ns = time.monotonic_ns() + round((TOGETHER_S + warm_up_s) * 1e9)
+        busy = []
+        for i, (process, own) in enumerate(zip(self._processes, jobs, strict=True)):
+            if len(own):
+                part = part_of(specification, i, own) | {
+                    "cpu": self.cores[f"{process.model} serving"],
+                    "watcher_cpu": self.cores[f"{process.model} watcher"],
+                    "start_at_ns": start_ns,
+                }
+                process.send(part)
+                busy.append((process, own))
+        try:
+            results = self._answers([process for process, _ in busy], limit_s, "the run", RunError)
+            self._daemon.check_alive()
+        except BaseException:
+            self._kill()
+            raise
+        return merge(specification, [own for _, own in busy], results)
+
+    def _answers(
+        self, processes: list[_Process], limit_s: float, what: str, error: type[PaellaError]
+    ) -> dict[str, Any]:
+        end = time.monotonic() + limit_s
+        waiting = {process.link: process for process in processes}
+        answers = {}
+        while waiting:
+            ready = wait(list(waiting), LOOK_S)
+            for link in ready:
+                process = waiting.pop(link)
+                answers[process.model] = self._answer(process, error)
+            if not ready:
+                self._daemon.check_alive()
+            if time.monotonic() > end:
+                names = ", ".join(process.model for process in waiting.values())
+                raise RunError(f"{what} has not ended within {limit_s:.0f} s: {names}")
+        return {p.model: answers[p.model] for p in processes}
+
+    def _answer(self, process: _Process, error: type[PaellaError]) -> Any:
+        try:
+            return process.answer(error)
+        except error:
+            self._daemon.check_alive()  # if it died, that is the reason
+            raise
+
+    # ---- the end
+
+    def _kill(self) -> None:
+        for process in self._processes:
+            process.process.kill()
+        self.close()
+
+    def close(self) -> None:
+        """Ends the processes and the daemon, by force if need be; may be called again."""
+        with signals.ignored():
+            processes, self._processes = self._processes, []
+            daemon, self._daemon = self._daemon, None
+            for process in processes:
+                process.link.close()
+            end = time.monotonic() + END_S
+            for process in processes:
+                try:
+                    process.process.wait(max(0.0, end - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    process.process.kill()
+                    process.process.wait()
+            if daemon:
+                daemon.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._listening.end()
+
+
+def part_of(specification: dict[str, Any], index: int, jobs: np.ndarray) -> dict[str, Any]:
+    """The specification of one model's process: its jobs, as many at once as it has instances."""
+    instances = specification["instances"][index]
+    system = specification["system"] | {"process_per_model": False, "streams": instances}
+    return specification | {
+        "models": [specification["models"][index]],
+        "instances": [instances],
+        "cap": instances,
+        "system": system,
+        "job_models": np.zeros(len(jobs), specification["job_models"].dtype),
+        "job_due_ns": specification["job_due_ns"][jobs],
+    }
+
+
+def merge(
+    specification: dict[str, Any], jobs: list[np.ndarray], results: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """One result of all processes' ones: counts are sums, lengths of time the longest."""
+    models = specification["job_models"]
+    merged: dict[str, Any] = {"model": models.astype(np.int32), "timeline": None}
+    for name in TIMES:
+        merged[name] = np.full(len(models), -1, np.int64)
+        for own, result in zip(jobs, results.values(), strict=True):
+            merged[name][own] = result[name]
+    each = {model: result["counters"] for model, result in results.items()}
+    counters: dict[str, Any] = {"processes": each}
+    for name in {name for one in each.values() for name in one}:
+        values = [one[name] for one in each.values() if name in one]
+        if not all(isinstance(value, int | float) for value in values):
+            continue  # a distribution: each process keeps its own
+        counters[name] = sum(values) if name in SUMMED else max(values)
+    return merged | {"counters": counters}

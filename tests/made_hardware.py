@@ -1,0 +1,93 @@
+"""A configuration folder and launch plans for the fake GPU: 16 SMs, two small models."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import yaml
+from made_plan import write_plan
+
+from paella import _core
+from paella.config import find_folder
+
+ARCH = "sm_7576"  # the fake driver's compute capability is 75.76
+SMS = 16
+GPU = {"name": "Fake 0", "compute_capability": "75.76", "sms": SMS, "driver_version": 13000}
+KERNELS = {"small": 2, "large": 20}  # model -> kernels
+CONFIG = find_folder().resolve()
+
+
+def write_folder(folder: Path) -> tuple[Path, Path]:
+    """Configuration and plans; device made is the fake GPU, made-half 8 of its SMs."""
+    config, plans = folder / "config", folder / "plans"
+    (config / "devices").mkdir(parents=True)
+    (config / "kernels").mkdir()
+    shutil.copy(CONFIG / "systems.yaml", config)
+    mix = {
+        "cap": 6,
+        "models": [
+            {"model": "small", "proportion": 0.75, "instances": 4},
+            {"model": "large", "proportion": 0.25, "instances": 3},
+        ],
+    }
+    (config / "mixes.yaml").write_text(yaml.safe_dump({"both": mix}))
+    device = yaml.safe_load((CONFIG / "devices" / "h100.yaml").read_text())
+    device |= {"label": "Made", "profile": "made"}
+    device["sm"]["count"] = SMS
+    for name, more in {
+        "made": device,
+        "made-half": _part("partition", 8),
+        "guess": _part("extrapolated", 8),
+    }.items():
+        (config / "devices" / f"{name}.yaml").write_text(yaml.safe_dump(more))
+    profile = {
+        "device": {"name": GPU["name"], "sms": SMS},
+        "models": {name: _profile(plans, name, count) for name, count in KERNELS.items()},
+    }
+    (config / "kernels" / "made.json").write_bytes(msgspec.json.encode(profile))
+    return config, plans
+
+
+def _part(provenance: str, sms: int) -> dict[str, Any]:
+    about = {"label": "Part", "about": "a part", "provenance": provenance}
+    return {"base": "made", "sm": {"count": sms}, **about}
+
+
+def _profile(plans: Path, name: str, kernels: int) -> dict[str, Any]:
+    plan = msgspec.json.decode(
+        (write_plan(plans / name, kernels=kernels, name=name, arch=ARCH) / "plan.json").read_bytes()
+    )
+    return {
+        "kernels": [
+            {"name": k["name"], "grid": k["grid"], "block": k["block"]}
+            | {"regs": 40, "smem": 0, "in_place_us": 5.0}
+            for k in plan["kernels"]
+        ],
+        "input_bytes": 64,
+        "output_bytes": 64,
+    }
+
+
+class Engine:
+    """Stands in for _core.CudaEngine: the simulator answers."""
+
+    made: ClassVar[list[Engine]] = []
+
+    def __init__(self, plans: list[dict[str, Any]], options: dict[str, Any]):
+        self.plans, self.options, self.specs, self.closed = plans, options, [], False
+        self.info = {"name": GPU["name"], "sms": options["partition_sms"] or SMS}
+        Engine.made.append(self)
+
+    def run(self, spec: dict[str, Any]) -> dict[str, Any]:
+        self.specs.append(spec)
+        result = _core.simulate(spec)
+        result["counters"] |= {"outputs_checked": len(result["model"]), "loop_gap_max_us": 20.0}
+        result["counters"]["host_cpu_us"] = result["counters"].get("elapsed_ns", 0) / 1e3
+        result["counters"] |= {"handoff_us": {"p50": 2.0, "p99": 5.0, "count": 7}}
+        return result
+
+    def close(self) -> None:
+        self.closed = True
