@@ -99,7 +99,7 @@ class CudaEngine {
 
   py::dict run(const py::dict& d) {
     const engine::SimulationSpec spec = simulation_spec(d);
-    engine::check(spec);  // what is wrong with it harms no device
+    engine::check_served(spec);  // what is wrong with it harms no device
     const engine::ServeOptions how{get<int>(d, "cpu"), get<int>(d, "watcher_cpu"),
                                    get<TimeNs>(d, "start_at_ns"), get<double>(d, "watchdog_s")};
     engine::ServeResult result;

@@ -114,12 +114,16 @@ class Serving {
 
 }  // namespace
 
-ServeResult serve(const SimulationSpec& spec, const ServeOptions& options,
-                  gpu::cuda::CudaDevice& device) {
+void check_served(const SimulationSpec& spec) {
   check(spec);
   if (spec.system.process_per_model || spec.system.thread_per_instance) {
     throw Error("one process with one issuing thread serves on a real GPU");
   }
+}
+
+ServeResult serve(const SimulationSpec& spec, const ServeOptions& options,
+                  gpu::cuda::CudaDevice& device) {
+  check_served(spec);
   ServeResult result;
   for (std::size_t i = 0; i < spec.job_models.size(); ++i) {
     result.jobs.add(spec.job_models[i], spec.closed_loop > 0 ? 0 : spec.job_due_ns[i]);

@@ -21,8 +21,11 @@ struct ServeResult {
   TimeNs elapsed_ns = 0;
   std::int64_t outputs_checked = 0;
   TimeNs longest_turn_ns = 0;       // of the serving loop: what disturbs it shows here
-  std::vector<double> handoffs_us;  // from a unit's end, as seen, to its job's next one issued
+  std::vector<double> handoffs_us;  // from a unit's end, as seen, to the next unit issued
 };
+
+// Error where a specification contradicts itself, or asks for what serve() does not do.
+void check_served(const SimulationSpec& spec);
 
 // Serves all jobs of a run on a real GPU. Of `spec` the simulated GPU's parameters are not used. The
 // result times are CLOCK_MONOTONIC's, from the start of the trace. Throws Error if the run cannot go

@@ -29,7 +29,6 @@ CudaPort::CudaPort(CudaDevice& device, TimeNs origin_ns, std::uint32_t level)
       origin_ns_(origin_ns),
       level_(level),
       cpu_before_us_(thread_cpu_us()),
-      seen_ns_(static_cast<std::size_t>(device.instances()) + 1, -1),
       unit_of_slot_(static_cast<std::size_t>(device.instances()), -1) {
   handoffs_us_.reserve(kHandoffs);
   tick();
@@ -46,11 +45,10 @@ void CudaPort::submit(StreamId stream, const WorkUnit& unit) {
   unit_of_slot_[flight.instance->slot()] = unit.id;
   ++in_flight_;
   add(flight);
-  if (static_cast<std::size_t>(unit.id) >= seen_ns_.size()) seen_ns_.resize(unit.id + 1, -1);
-  const TimeNs seen = seen_ns_[unit.id];
-  if (!unit.copy_in && seen >= 0 && handoffs_us_.size() < kHandoffs) {
-    handoffs_us_.push_back(static_cast<double>(monotonic_ns() - origin_ns_ - seen) * 1e-3);
+  if (seen_ns_ >= 0 && handoffs_us_.size() < kHandoffs) {
+    handoffs_us_.push_back(static_cast<double>(monotonic_ns() - origin_ns_ - seen_ns_) * 1e-3);
   }
+  seen_ns_ = -1;
 }
 
 void CudaPort::poll(std::vector<gpu::Event>& events) {
@@ -61,7 +59,7 @@ void CudaPort::poll(std::vector<gpu::Event>& events) {
 
 void CudaPort::ended(const InFlight& unit, TimeNs at, std::vector<gpu::Event>& events) {
   --in_flight_;
-  seen_ns_[unit.unit] = now_;
+  if (seen_ns_ < 0) seen_ns_ = now_;
   gpu::Event event;
   event.unit = unit.unit;
   event.done = true;

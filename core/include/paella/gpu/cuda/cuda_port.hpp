@@ -34,7 +34,7 @@ class CudaPort : public Port {
   std::int64_t outputs_checked() const { return outputs_checked_; }
   // Any unit on the GPU; there has to be one.
   virtual const InFlight& oldest() const = 0;
-  // From the end of a job's unit, as seen here, until its next unit had been issued.
+  // From the end of a unit, as seen here, until the next unit of any job had been issued.
   const std::vector<double>& handoffs_us() const { return handoffs_us_; }
 
  protected:
@@ -52,7 +52,7 @@ class CudaPort : public Port {
   double cpu_before_us_;
   std::int64_t in_flight_ = 0, outputs_checked_ = 0;
   TimeNs last_event_ns_ = 0;
-  std::vector<TimeNs> seen_ns_;      // by unit: when its job's last unit was seen to have ended
+  TimeNs seen_ns_ = -1;  // the first end since the last submit()
   std::vector<UnitId> unit_of_slot_;  // on the GPU, for messages of blocks
   std::vector<double> handoffs_us_;
   bool tells_blocks_ = false;
