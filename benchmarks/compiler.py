@@ -37,11 +37,11 @@ import torch
 from paella import files
 from paella.compiler.zoo import ZOO, build, random_input
 from paella.gpu.notes import Notes
-from paella.gpu.runner import CHAINED, PlanRunner
+from paella.gpu.runner import CHAIN, UNIT, PlanRunner, level_name
 from paella.plan import read_plan
 
 BATCH_MS = 20.0  # at least
-LEVELS = (0, CHAINED, 1, 16)  # silent, by kernel issued together or singly, by 16 blocks
+LEVELS = (0, UNIT, CHAIN, 1, 16)  # silent, issued together, by kernel, by 16 blocks
 RING = 1 << 18  # messages: room for a batch, because nobody reads while it is timed
 PYTORCH = {
     "PyTorch tried": {"benchmark": True, "fold": False},
@@ -53,7 +53,7 @@ PLAIN = {"graph": "graph plain", "stream": "stream plain"}
 
 
 def instrumented(how, level):
-    return f"{how} level {level}"
+    return f"{how} {level_name(level)}"
 
 
 class PyTorchGraph:

@@ -1,10 +1,10 @@
-"""What the notifications cost a kernel: plain against instrumented at levels 0, -1, 1 and 16.
+"""What the notifications cost a kernel: plain against chained, and instrumented at three levels.
 
 Kernels of several lengths and grids, each 50 times back to back: as a CUDA graph, and launched one
 by one into a stream behind a kernel that holds them back until all are issued. Prints the plain
-kernel's time and what each level adds, per kernel; "chain" is level -1 for all kernels but the last
-one, which has level 1, as the chain of a model's kernels is issued. Medians of interleaved
-repetitions, by CUDA events. Needs a GPU, CuPy and nvcc:
+kernel's time and what each level adds, per kernel; "chain" is chained kernels but for the last one,
+which has level 1, as a model's kernels are issued together. Medians of
+interleaved repetitions, by CUDA events. Needs a GPU, CuPy and nvcc:
 
     python benchmarks/instrumentation.py [--repetitions 21] [--seconds 240]
 """
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from paella.compiler.chain import chain
 from paella.compiler.instrument import instrument
 from paella.gpu.notes import Notes
 
@@ -30,7 +31,7 @@ KERNELS = 50
 THREADS = 128
 LENGTHS_US = (1, 2, 5, 10, 30)
 GRIDS = (1, 16, 132, 528, 1056, 2112, 4096)
-VARIANTS = ("plain", "0", "-1", "chain", "1", "16")
+VARIANTS = ("plain", "0", "chain", "1", "16")
 SOURCE = """
 extern "C" __global__ void __launch_bounds__(128)
 work_kernel(float* __restrict__ out, const float* __restrict__ in, unsigned cycles) {
@@ -64,7 +65,9 @@ class Bench:
         plain = compiled(cupy, folder, "plain", SOURCE)
         noting = compiled(cupy, folder, "noting", instrument(SOURCE))
         self.hold = plain.get_function("hold_kernel")
-        self.plain, self.noting = (m.get_function("work_kernel") for m in (plain, noting))
+        chained = compiled(cupy, folder, "chained", chain(SOURCE, []))
+        kernels = (m.get_function("work_kernel") for m in (plain, noting, chained))
+        self.plain, self.noting, self.chained = kernels
         elements = max(GRIDS) * THREADS
         self.out, self.data = cupy.zeros(elements, cupy.float32), cupy.ones(elements, cupy.float32)
         self.khz = cupy.cuda.runtime.deviceGetAttribute(13, 0) or 1_500_000  # cudaDevAttrClockRate
@@ -75,8 +78,10 @@ class Bench:
         args = (self.out, self.data, np.uint32(length_us * self.khz / 1000))
         if variant == "plain":
             self.plain((grid,), (THREADS,), args)
+        elif variant == "chain" and not last:
+            self.chained((grid,), (THREADS,), (*args, *self.notes.chained_arguments(0, 1)))
         else:
-            level = (1 if last else -1) if variant == "chain" else int(variant)
+            level = 1 if variant == "chain" else int(variant)
             self.noting((grid,), (THREADS,), (*args, *self.notes.arguments(0, level)))
 
     def launch_all(self, variant: str, grid: int, length_us: float) -> None:

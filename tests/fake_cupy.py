@@ -58,6 +58,7 @@ class Fake:
         self.kernels = kernels
         self.launches: list[tuple[str, tuple[int, int, int]]] = []  # all, in order
         self.levels: set[int] = set()  # of the instrumented ones
+        self.positions: list[int] = []  # that chained ones were to tell
         self.asked_smem: dict[str, int] = {}
         self.devices, self.free_bytes = 1, 1 << 30
         self.fails_at_synchronize: str | None = None
@@ -170,17 +171,18 @@ class Module:
     def __init__(self, fake: Fake, path: str) -> None:
         if not Path(path).is_file():
             raise CUDADriverError("CUDA_ERROR_FILE_NOT_FOUND: file not found")
-        self._fake = fake
+        self._fake, self._chained = fake, Path(path).stem == "chained"
 
     def get_function(self, symbol: str) -> Function:
         if symbol not in self._fake.kernels:
             raise CUDADriverError("CUDA_ERROR_NOT_FOUND: named symbol not found")
-        return Function(self._fake, symbol)
+        return Function(self._fake, symbol, self._chained)
 
 
 class Function:
-    def __init__(self, fake: Fake, symbol: str) -> None:
+    def __init__(self, fake: Fake, symbol: str, chained: bool) -> None:
         self._fake, self._symbol, self._is = fake, symbol, fake.kernels[symbol]
+        self._chained = chained
         self.kernel = types.SimpleNamespace(ptr=self._is)
         self.num_regs, self.shared_size_bytes = self._is.regs, self._is.smem
         self.local_size_bytes = 0
@@ -201,9 +203,13 @@ class Function:
 
         def work() -> None:
             self._fake.launches.append((self._symbol, tuple(grid)))
-            if words:
+            if self._chained:
+                self._fake.positions += words
+                at(pointers[-1], 1, np.uint32)[0] = words[0]
+            elif words:
                 self._fake.levels.add(words[0])
-            self._is.run(blocks, *(pointers[:-2] if words else pointers))
+            notes = 0 if not words else 1 if self._chained else 2
+            self._is.run(blocks, *pointers[: len(pointers) - notes])
 
         self._fake.issue(work, self._is.us(blocks))
 

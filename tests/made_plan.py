@@ -12,7 +12,7 @@ import fake_cupy
 import msgspec
 import numpy as np
 
-from paella.plan import Plan
+from paella.plan import Launch, Plan
 
 N = 16  # numbers in and out
 WEIGHT = np.linspace(-0.5, 1.5, N, dtype=np.float32)
@@ -51,7 +51,7 @@ def write_plan(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / arch).mkdir(exist_ok=True)
     (folder / "weights.bin").write_bytes(WEIGHT.tobytes())
-    files = {kind: f"{arch}/{kind}.cubin" for kind in ("plain", "instrumented")}
+    files = {kind: f"{arch}/{kind}.cubin" for kind in ("plain", "instrumented", "chained")}
     for kind, file in files.items():
         (folder / file).write_text(kind)
 
@@ -68,7 +68,8 @@ def write_plan(
         return {"name": f"k{i}", "symbol": symbol, "grid": grid, "block": block, "args": args}
 
     resources = {"regs": 40, "smem": 0, "local": 0}
-    both: dict[str, dict] = {"plain": resources, "instrumented": resources | {"regs": 44}}
+    by_kind: dict[str, dict] = {"plain": resources, "instrumented": resources | {"regs": 44}}
+    by_kind["chained"] = resources | {"regs": 41}
     plan = {
         "format": "paella-plan",
         "version": 1,
@@ -85,7 +86,7 @@ def write_plan(
             arch: {
                 **files,
                 "sha256": {k: sha256(k.encode()).hexdigest() for k in files},
-                "resources": dict.fromkeys(KERNELS, both),
+                "resources": dict.fromkeys(KERNELS, by_kind),
             }
         },
     }
@@ -111,6 +112,7 @@ extern "C" __global__ void __launch_bounds__(32) step(float* __restrict__ x, flo
 
 def compile_plan(folder: Path, arch: str, **options) -> Path:
     """`write_plan` with kernels that run; NvccError where there is no compiler."""
+    from paella.compiler.chain import chain
     from paella.compiler.instrument import instrument
     from paella.compiler.nvcc import compile_cubin
 
@@ -120,7 +122,9 @@ def compile_plan(folder: Path, arch: str, **options) -> Path:
     path = folder / "plan.json"
     plan = msgspec.json.decode(path.read_bytes())
     compiled = plan["archs"][arch]
-    for kind, source in (("plain", plain), ("instrumented", instrument(plain))):
+    launches = msgspec.convert(plan["kernels"], list[Launch])
+    sources = {"plain": plain, "instrumented": instrument(plain), "chained": chain(plain, launches)}
+    for kind, source in sources.items():
         (folder / f"{kind}.cu").write_text(source)
         cubin = folder / compiled[kind]
         for symbol, found in compile_cubin(folder / f"{kind}.cu", arch, cubin).items():

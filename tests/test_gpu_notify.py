@@ -10,8 +10,10 @@ import warnings
 import numpy as np
 import pytest
 
+from paella.compiler.chain import chain
 from paella.compiler.instrument import instrument
 from paella.gpu.notes import Notes
+from paella.plan import Launch
 
 pytestmark = pytest.mark.gpu
 
@@ -101,6 +103,10 @@ def launch(cupy, noting):
             kernel(grid, block, (*args, *notes.arguments(slot, level)), shared_mem=shared_mem)
 
     return launch
+
+
+def made_launch(symbol, grid, block):
+    return Launch(name=symbol, symbol=symbol, grid=grid, block=block, args=[])
 
 
 def streams_of(cupy, count):
@@ -318,28 +324,48 @@ def test_graphs_tell_at_every_replay(cupy, launch, level):
     assert notes.late_blocks == 0
 
 
-def test_a_chain_of_launches_that_only_the_last_ends(cupy, launch):
-    """Level -1 tells where the chain is; the last launch's flag counts the whole chain."""
-    chain, rounds, grid, count = 10, 100, 50, 4
-    notes, streams = Notes(count, 16), streams_of(cupy, count)
-    out = cupy.zeros((count, chain, grid * THREADS), cupy.uint32)
+def test_a_chain_says_where_it_is(cupy, launch, tmp_path):
+    """Chained kernels write their position when placed; the last one is an instrumented one."""
+    length, rounds, grid = 10, 100, 50
+    shapes = [made_launch("pattern_kernel", (grid, 1, 1), (THREADS, 1, 1))]
+    chained = compiled(cupy, tmp_path, "chained", chain(SOURCE, shapes))
+    pattern = chained.get_function("pattern_kernel")
+    notes, (stream,) = Notes(1, 16), streams_of(cupy, 1)
+    out = cupy.zeros((length, grid * THREADS), cupy.uint32)
     cupy.cuda.Device().synchronize()
     for n in range(1, rounds + 1):
-        for slot, stream in enumerate(streams):
-            for k in range(chain):
-                args = (out[slot, k], np.uint32(n + k))
-                level = 1 if k == chain - 1 else -1
-                launch(stream, "pattern_kernel", grid, args, notes, slot, level)
-        seen = [notes.placed(slot) for slot in range(count)]
-        for slot in range(count):
-            assert notes.finished(slot) in ((n - 1) * chain, n * chain)
-            notes.wait(slot, n * chain)
-            assert seen[slot] <= notes.placed(slot) == notes.finished(slot) == n * chain
-        if n % 20 == 1:
-            for slot in range(count):
-                for k in range(chain):
-                    assert (out[slot, k].get() == expected(grid, n + k)).all()
-    assert notes.drain() == []
+        seen = []
+        for k in range(length - 1):
+            args = (out[k], np.uint32(n + k), *notes.chained_arguments(0, k + 1))
+            with stream:
+                pattern((grid,), (THREADS,), args)
+        last = (out[length - 1], np.uint32(n + length - 1))
+        launch(stream, "pattern_kernel", grid, last, notes, 0, 1)
+        while not notes.has_finished(0, n):
+            seen.append(notes.position(0))
+        seen = seen[seen.index(1) :] if 1 in seen else []  # before: the last round's
+        assert seen == sorted(seen)
+        assert notes.position(0) == length - 1
+        for k in range(length):
+            assert (out[k].get() == expected(grid, n + k)).all()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_chained_kernel_of_three_dimensions(cupy, plain, tmp_path, known):
+    grid, block = (5, 3, 7), (8, 4, 4)
+    shapes = [made_launch("shapes_kernel", grid, block)] if known else []
+    kernel = compiled(cupy, tmp_path, "chained", chain(SOURCE, shapes)).get_function(
+        "shapes_kernel"
+    )
+    notes, (stream,) = Notes(3, 16), streams_of(cupy, 1)
+    want, got = cupy.zeros(105 * 4, cupy.uint32), cupy.zeros(105 * 4, cupy.uint32)
+    plain.get_function("shapes_kernel")(grid, block, (want,), shared_mem=512)
+    cupy.cuda.Device().synchronize()
+    with stream:
+        kernel(grid, block, (got, *notes.chained_arguments(2, 7)), shared_mem=512)
+    stream.synchronize()
+    assert (want.get() == got.get()).all()
+    assert [notes.position(slot) for slot in range(3)] == [0, 0, 7]
 
 
 def test_the_highest_block_starts_about_last(cupy, launch):

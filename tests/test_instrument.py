@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paella.compiler.chain import chain
 from paella.compiler.instrument import InstrumentError, instrument, notify_source
 from paella.gpu.notes import Message, NoteReader, NotesError, _Layout
+from paella.plan import Launch
 
 # One module with all the shapes of kernels that there are.
 MODULE = r"""
@@ -52,6 +54,7 @@ __global__ void pairs_kernel(const Pair* /* in */ pairs, float sums[]) {
 __global__ __launch_bounds__(64) void mangled_kernel(unsigned int* words) { words[0] = 1'000; }
 """  # noqa: E501
 KERNELS = ["scale", "touch", "void", "dynamic", "pairs", "mangled"]
+POSITION = "unsigned long long paella_at, unsigned paella_position)"
 NOTES = "PaellaSlot* paella_slot, unsigned long long paella_words, unsigned paella_level)"
 
 
@@ -107,6 +110,7 @@ KERNEL = 'extern "C" __global__ void k(float* x) { x[0] = 1; }\n'
         ("__global__ void k(float* x);", "the source has no kernel"),
         ("// " + KERNEL, "the source has no kernel"),
         (instrument(KERNEL), "the source is instrumented already"),
+        (chain(KERNEL, []), "the source is instrumented already"),
         ("__global__ void k(float* x) { if (x) {", "the body of kernel k does not end"),
         ("__global__ void k(float* x { }", "the parameters of kernel k do not end"),
         ("__global__ void __launch_bounds__(1", "__launch_bounds__ does not end"),
@@ -174,14 +178,38 @@ extern "C" __global__ void __launch_bounds__(256) product_kernel(float* __restri
 """  # noqa: E501
 
 
+def shaped(symbol, grid, block):
+    return Launch(name=symbol, symbol=symbol, grid=grid, block=block, args=[])
+
+
+def test_a_chained_kernel_tells_its_position_before_all_else():
+    result = chain(MODULE, [])
+    assert f"scale_kernel(float* __restrict__ out, float* __restrict__ in, {POSITION};" in result
+    for name in KERNELS:
+        told = re.escape(POSITION) + r" {\n  asm volatile"
+        assert re.search(rf"\b{name}_kernel\([^)]*{told}", result), name
+    assert result.count("st.relaxed.sys") == len(KERNELS)
+
+
+def test_a_chained_kernel_reads_only_the_indices_that_vary():
+    flat = chain(KERNEL, [shaped("k", (40, 1, 1), (32, 1, 1))])
+    assert "%%tid.x" in flat
+    assert "%%ctaid.x; xor.b32 b, b, 39;" in flat
+    assert ".y" not in flat + chain(KERNEL, [shaped("k", (1, 1, 9), (1, 1, 8))])
+    different = chain(KERNEL, [shaped("k", (n, 1, 1), (32, 1, 1)) for n in (40, 41)])
+    assert different == chain(KERNEL, [])
+    assert different.count("%%nctaid") == 3
+
+
 @pytest.mark.compiler
 @pytest.mark.parametrize("arch", ["sm_75", "sm_90"])
 def test_instrumented_kernels_compile_and_fit_as_before(tmp_path, arch):
     source = MODULE + PRODUCT
     plain = nvcc_resources(tmp_path, source, arch)
+    assert len(plain) == 7
+    assert nvcc_resources(tmp_path, chain(source, []), arch).keys() == plain.keys()
     noting = nvcc_resources(tmp_path, instrument(source), arch)
     assert plain.keys() == noting.keys()
-    assert len(plain) == 7
     for name, (regs, _) in plain.items():
         # Below 32 registers no kernel is limited by them.
         assert noting[name][0] <= max(regs + 8, 32), (name, regs, noting[name])
@@ -267,7 +295,7 @@ def test_the_device_image_points_into_the_host_memory():
     image = layout.device_image(host)
     assert len(image) == 64 + 20 * 64
     header = image[:16].view(np.uint64) - np.uint64(host)
-    assert header.tolist() == [layout.read + 64, 4 * 128]
+    assert header.tolist() == [layout.ring, layout.read]
     last = image[64 + 19 * 64 :]
     assert (last[8:24].view(np.uint64) - np.uint64(host)).tolist() == [256 + 19 * 4, 384 + 19 * 4]
     assert last[40:52].view(np.uint32).tolist() == [19, 0, 0]

@@ -3,6 +3,7 @@
 import sys
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 from fake_cupy import Fake
@@ -13,7 +14,7 @@ from paella.compiler.nvcc import NvccError
 from paella.gpu.device import GpuError, present_gpu, wait_for
 from paella.gpu.inputs import random_inputs
 from paella.gpu.notes import Notes
-from paella.gpu.runner import CHAINED, PlanRunner, Weights
+from paella.gpu.runner import CHAIN, UNIT, PlanRunner, Weights
 from paella.plan import read_plan
 
 
@@ -91,6 +92,30 @@ def test_instrumented_kernels_are_told_their_level_at_launch(gpu, plan):
             runner.launch(stream(gpu), level)
             assert np.array_equal(runner.outputs()[0], expected(some_input(), 3))
     assert gpu.levels == {0, 1, 16}
+
+
+def test_a_chain_says_where_it_is_and_its_last_kernel_that_it_has_finished(gpu, plan):
+    notes = Notes(2)
+    with PlanRunner(plan, kernels="instrumented", notes=notes, slot=1) as runner:
+        runner.set_input([some_input()])
+        runner.launch(stream(gpu), CHAIN)
+        assert np.array_equal(runner.outputs()[0], expected(some_input(), 3))
+        assert gpu.positions == [1, 2]
+        assert gpu.levels == {1}
+        assert notes.position(1) == 2
+        runner.launch(stream(gpu), CHAIN, first=1, last=2)
+        assert gpu.positions == [1, 2]
+
+
+def test_a_chain_is_silent_where_telling_would_slow_it_down(gpu, plan):
+    slower = plan.archs["sm_90"].resources["step"]["chained"]
+    slower = msgspec.structs.replace(slower, regs=45)
+    plan.archs["sm_90"].resources["step"]["chained"] = slower
+    with PlanRunner(plan, kernels="instrumented", notes=Notes(1)) as runner:
+        runner.set_input([some_input()])
+        runner.launch(stream(gpu), CHAIN)
+        assert np.array_equal(runner.outputs()[0], expected(some_input(), 3))
+    assert gpu.positions == []
 
 
 def test_poison_leaves_inputs_and_weights(gpu, plan):
@@ -233,10 +258,10 @@ def reference(plan, tmp_path):
 def test_a_right_plan_passes_the_check(gpu, plan, reference):
     outcome = checking.check(plan.folder, reference=reference)
     assert outcome.right
-    assert list(outcome.instrumented) == [0, CHAINED, 1, 16]
+    assert list(outcome.instrumented) == [0, UNIT, CHAIN, 1, 16]
     assert 0 <= outcome.plain < 1e-6
     assert len(outcome.row()) == len(checking.HEADER)
-    assert len(gpu.launches) == 3 * 5 * 3  # seeds, plain and levels, kernels
+    assert len(gpu.launches) == 3 * 6 * 3  # seeds, plain and levels, kernels
 
 
 def test_a_wrong_kernel_fails_the_check(gpu, plan, reference):
@@ -264,7 +289,7 @@ def test_an_output_element_that_is_not_written_fails_the_check(gpu, plan, refere
     gpu.kernels = KERNELS | {"big": KERNELS["big"]._replace(run=lazy)}
     outcome = checking.check(plan.folder, reference=reference)
     assert not outcome.right
-    assert outcome.unwritten == 3 * 5
+    assert outcome.unwritten == 3 * 6
     assert outcome.plain == np.inf
 
 

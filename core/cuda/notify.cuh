@@ -7,18 +7,16 @@
 //   level 1   two words: all blocks placed, all blocks finished
 //   level n   those, and a message for every n blocks started and every n blocks finished, with one
 //             more for a last partial group; n < 2^31
-//   level -1  placed only (2^32 - 1): for a launch that the next one of the slot follows in its
-//             stream, whose blocks cannot be placed before this one has finished. It leaves out
-//             all that is done at a block's end, which a chain of short kernels feels.
+// Kernels issued together need it at the last of them only; the others can be plain, or chained ones
+// (paella/compiler/chain.py).
 // A slot belongs to one launch at a time: launches that may run at once take different slots,
 // launches one after the other (one stream, the replays of a graph) may share one. A launch has
 // fewer than 2^32 blocks. A kernel that fails tells nothing.
 //
 // Words (mapped host memory; 32 bits, they wrap; nobody ever clears them; only the GPU writes them.
 // The two of a slot are neighbours, so that a host that polls many slots reads few lines.)
-//   finished[slot]  launches of the slot all of whose blocks have finished; launches at level -1
-//                   are counted together with the next one at another level. Whoever reads n
-//                   there with acquire sees what every block of the first n launches wrote.
+//   finished[slot]  launches of the slot all of whose blocks have finished. Whoever reads n there
+//                   with acquire sees what every block of the first n launches wrote.
 //   placed[slot]    launches of the slot all of whose blocks have been placed. At level 1 the block
 //                   with the highest linear index says so when it starts: the hardware places
 //                   blocks in that order, but nothing promises it, so this is a hint for
@@ -43,8 +41,8 @@
 //     placement adds one launch less the number of its blocks; every block that ends (at level n
 //     every group) adds itself. So the low half is back at zero when the last one ends and at no
 //     end before it: until the placement it counts up and lacks at least the block that tells.
-//     The last one's addition returns the launches so far. Level -1 adds a launch and no blocks.
-//     Nothing is fetched when a block begins, and nothing is reset.
+//     The last one's addition returns the launches so far. Nothing is fetched when a block begins,
+//     and nothing is reset.
 //   - bar.sync makes the writes of all threads of a block precede, in causality order, what its
 //     thread 0 does afterwards.
 //   - At level 1 thread 0 then does atom.release.gpu on `done`. The atomics on `done` are a chain
@@ -71,7 +69,7 @@
 #define PAELLA_NOTIFY_CUH
 
 // Device memory; the host fills in addresses and indices and leaves all counters zero. `at` names
-// the address of a word in mapped host memory. Levels 1 and -1 touch nothing but `done`.
+// the address of a word in mapped host memory. Level 1 touches nothing but `done`.
 struct PaellaSlot {
   unsigned long long done;  // launches << 32, less the unfinished blocks of the present one
   unsigned long long owed_at[2];
@@ -281,8 +279,8 @@ PAELLA_DEVICE void paella_finish(unsigned long long words, unsigned long long do
 
 PAELLA_DEVICE void paella_begin(PaellaSlot* slot, unsigned long long words, unsigned level) {
   if (level == 0 || !paella_first_thread()) return;
-  if (static_cast<int>(level) > 1) {
-    const unsigned blocks = paella_blocks();
+  const unsigned blocks = paella_blocks();
+  if (level > 1) {
     const unsigned before = paella_inc(&slot->started, blocks - 1);
     const unsigned count = paella_closes(before + 1, blocks, level);
     if (count) paella_post(slot, kPaellaStarted, count);
@@ -291,7 +289,6 @@ PAELLA_DEVICE void paella_begin(PaellaSlot* slot, unsigned long long words, unsi
     return;
   }
   // This block's own end comes later, so the launch is counted before its last block ends.
-  const unsigned blocks = static_cast<int>(level) > 0 ? paella_blocks() : 0;
   paella_red64(&slot->done, (1ull << 32) - blocks);
   paella_red_sys(words + 4, 1);
 }
@@ -319,7 +316,7 @@ PAELLA_CALLED void paella_told_end(PaellaSlot* slot, unsigned long long words, u
 }
 
 PAELLA_DEVICE void paella_end(PaellaSlot* slot, unsigned long long words, unsigned level) {
-  if (static_cast<int>(level) > 0) paella_told_end(slot, words, level);
+  if (level) paella_told_end(slot, words, level);
 }
 
 #undef PAELLA_DEVICE

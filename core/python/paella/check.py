@@ -20,13 +20,13 @@ from paella.files import replacing
 from paella.gpu.device import load_cupy
 from paella.gpu.inputs import random_inputs
 from paella.gpu.notes import Notes
-from paella.gpu.runner import CHAINED, PlanRunner, Weights
+from paella.gpu.runner import CHAIN, UNIT, PlanRunner, Weights, level_name
 from paella.plan import Plan, file_sha256, read_plan
 
 TOLERANCE = 1e-5  # relative; single precision, sums in another order
 SEEDS = (1, 2, 3)
-LEVELS = (0, CHAINED, 1, 16)  # of notification
-HEADER = ("model", "plain", *(f"level {level}" for level in LEVELS), "right")
+LEVELS = (0, UNIT, CHAIN, 1, 16)  # of notification
+HEADER = ("model", "plain", *map(level_name, LEVELS), "right")
 
 
 class CheckError(PaellaError):

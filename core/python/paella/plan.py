@@ -4,10 +4,12 @@
     weights.bin              all constants, each at a multiple of 256 bytes
     kernels.cu               the CUDA source, plain
     instrumented.cu          the same with notifications
-    sm_90/plain.cubin        and sm_90/instrumented.cubin: one folder per architecture
+    chained.cu               the same, saying where the chain is
+    sm_90/plain.cubin        and one for each of the others: one folder per architecture
 
-A plan is one chain of kernels. Each takes pointers only, in the order of its `args`; an
-instrumented kernel takes three arguments more (core/cuda/notify.cuh).
+A plan is one chain of kernels. Each takes pointers only, in the order of its `args`. An
+instrumented kernel takes three arguments more (core/cuda/notify.cuh), a chained one two
+(compiler/chain.py).
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ from paella.schema import Count, Gridded, Size, Strict
 
 ALIGNMENT = 256  # of constants and intermediate results
 MAX_THREADS = 1024
-Kind = Literal["plain", "instrumented"]
+Kind = Literal["plain", "instrumented", "chained"]
+# A chained kernel that differs from the plain one by more of its registers has been scheduled anew
+# by ptxas, and is slower; with few registers there is little to schedule.
+REGISTERS_MOVED, FEW_REGISTERS = 0.1, 32
 Dim3 = tuple[Count, Count, Count]
 
 
@@ -76,6 +81,7 @@ class Arch(Strict):
 
     plain: str
     instrumented: str
+    chained: str
     sha256: dict[Kind, str]
     resources: dict[str, dict[Kind, Resources]]  # by symbol
 
@@ -115,6 +121,11 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
 
     def resources(self, arch: str, symbol: str, kind: Kind = "plain") -> Resources:
         return self.archs[arch].resources[symbol][kind]
+
+    def tells(self, arch: str, symbol: str) -> bool:
+        """Whether a chain says where it is at this kernel: if that does not slow it down."""
+        plain, chained = (self.resources(arch, symbol, k).regs for k in ("plain", "chained"))
+        return chained <= FEW_REGISTERS or abs(chained - plain) <= REGISTERS_MOVED * plain
 
 
 def file_sha256(path: Path) -> str:
@@ -192,8 +203,7 @@ def _check_ref(plan: Plan, ref: Ref, where: str) -> None:
 def _check_files(plan: Plan, folder: Path) -> None:
     files = [("weights.bin", plan.weights_sha256)] if plan.weights_bytes else []
     for arch in plan.archs.values():
-        files += [(arch.plain, arch.sha256["plain"])]
-        files += [(arch.instrumented, arch.sha256["instrumented"])]
+        files += [(getattr(arch, kind), arch.sha256[kind]) for kind in get_args(Kind)]
     for name, digest in files:
         path = folder / name
         if not path.is_file():

@@ -92,7 +92,8 @@ void DirectSubmission::watch(TimeNs now) {
     const Job& job = jobs_[event.unit];
     free_streams_.push_back(job.stream);
     if (system_.thread_per_instance) free_threads_[job.request.model].push_back(job.thread);
-    client_.finished(job.request, event.started_ns, now + to_ns(system_.response_latency_us));
+    const TimeNs at = event.at_ns < 0 ? now : event.at_ns;
+    client_.finished(job.request, event.started_ns, at + to_ns(system_.response_latency_us));
     jobs_.give_back(event.unit);
   }
 }

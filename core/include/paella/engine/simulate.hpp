@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "paella/engine/client.hpp"
 #include "paella/engine/system.hpp"
 #include "paella/gpu/spec.hpp"
 #include "paella/plan/model.hpp"
@@ -10,7 +11,7 @@
 
 namespace paella::engine {
 
-// Everything that a simulated run depends on.
+// Everything that a run depends on.
 struct SimulationSpec {
   gpu::DeviceSpec device;
   gpu::DeviceSpec reference;  // the device that the models' kernels were measured on
@@ -25,6 +26,11 @@ struct SimulationSpec {
   TimeNs think_ns = 0;
   bool timeline = false;
 };
+
+// The one client of a run whose jobs all come to one server.
+ClientSpec client_spec(const SimulationSpec& spec);
+// Error where the parts of a specification contradict each other.
+void check(const SimulationSpec& spec);
 
 struct SimulationResult {
   record::Jobs jobs;

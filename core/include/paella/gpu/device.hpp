@@ -42,7 +42,8 @@ struct Event {
   std::int32_t messages = 1;   // notifications that make up this event
   std::int64_t blocks = 0;     // newly placed or finished
   bool done = false;           // the unit's last operation is done
-  TimeNs started_ns = -1;      // with done: start of the unit's first kernel, -1 without kernels
+  TimeNs started_ns = -1;      // with done: start of the unit's first kernel, -1 if unknown
+  TimeNs at_ns = -1;           // with done: when the host could see it, -1 for now
 };
 
 // One host thread's view of a device. On hardware time passes by itself; a simulated port has a

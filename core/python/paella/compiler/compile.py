@@ -94,12 +94,19 @@ def _up_to_date(out: Path, name, source, compiler, archs) -> Plan | None:
 
 def _write(model, source, compiler, archs, name, folder: Path) -> Plan:
     from paella.compiler import frontend, lowering
+    from paella.compiler.chain import chain
     from paella.compiler.instrument import instrument
 
     lowered = lowering.lower(*frontend.import_model(model), archs[0])
-    sources = {"plain": folder / "kernels.cu", "instrumented": folder / "instrumented.cu"}
-    sources["plain"].write_text(lowered.source, encoding="utf-8")
-    sources["instrumented"].write_text(instrument(lowered.source), encoding="utf-8")
+    texts: dict[Kind, str] = {
+        "plain": lowered.source,
+        "instrumented": instrument(lowered.source),
+        "chained": chain(lowered.source, lowered.launches),
+    }
+    sources: dict[Kind, Path] = {}
+    for kind, text in texts.items():
+        sources[kind] = folder / ("kernels.cu" if kind == "plain" else f"{kind}.cu")
+        sources[kind].write_text(text, encoding="utf-8")
     (folder / "weights.bin").write_bytes(lowered.weights)
     plan = Plan(
         format="paella-plan",
@@ -149,8 +156,7 @@ def _cubins(sources: dict[Kind, Path], archs: Sequence[str], folder: Path) -> di
     for arch in archs:
         of = {kind: resources[arch, kind] for kind in sources}
         result[arch] = Arch(
-            plain=f"{arch}/plain.cubin",
-            instrumented=f"{arch}/instrumented.cubin",
+            **{kind: f"{arch}/{kind}.cubin" for kind in sources},
             sha256={kind: file_sha256(folder / arch / f"{kind}.cubin") for kind in sources},
             resources={s: {kind: of[kind][s] for kind in sources} for s in of["plain"]},
         )

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,15 +66,20 @@ def instrument(source: str) -> str:
     `source` is one module; nvcc needs no include path for the result that it did not need before.
     InstrumentError if it holds no kernel, is instrumented already, or cannot be taken apart.
     """
+    return notify_source() + rewrite(source, Kernel.instrumented)
+
+
+def rewrite(source: str, new: Callable[[Kernel], str]) -> str:
+    """`source` with every declaration and definition of a kernel replaced by what `new` says."""
     code = _OPAQUE.sub(_blank, source)
-    if re.search(r"\bPaellaSlot\b", code):
+    if re.search(r"\bpaella_(?:begin|at)\b", code):
         raise InstrumentError("the source is instrumented already")
     kernels = _kernels(source, code)
     if not any(k.body is not None for k in kernels):
         raise InstrumentError("the source has no kernel")
-    out, done = [notify_source()], 0
+    out, done = [], 0
     for kernel in kernels:
-        out += [source[done : kernel.start], kernel.instrumented()]
+        out += [source[done : kernel.start], new(kernel)]
         done = kernel.end
     return "".join([*out, source[done:]])
 
@@ -85,7 +91,7 @@ def _blank(match: re.Match[str]) -> str:
 
 
 @dataclass(frozen=True)
-class _Kernel:
+class Kernel:
     """One declaration or definition of a kernel, at source[start:end]."""
 
     start: int
@@ -96,8 +102,12 @@ class _Kernel:
     names: list[str]  # of the parameters
     body: str | None  # with its braces
 
+    def signature(self, more: Iterable[str]) -> str:
+        """The head with parameters, and `more` of them behind the kernel's own."""
+        return f"{self.head}({', '.join((*self.parameters, *more))})"
+
     def instrumented(self) -> str:
-        signature = f"{self.head}({', '.join((*self.parameters, *_NOTES_PARAMETERS))})"
+        signature = self.signature(_NOTES_PARAMETERS)
         if self.body is None:
             return signature + ";"
         inner = f"paella_body_{self.name}"
@@ -112,7 +122,7 @@ class _Kernel:
         )
 
 
-def _kernels(source: str, code: str) -> list[_Kernel]:
+def _kernels(source: str, code: str) -> list[Kernel]:
     """All of them in order; `code` is the source with everything opaque blanked."""
     found, at = [], 0
     while match := _GLOBAL.search(code, at):
@@ -122,7 +132,7 @@ def _kernels(source: str, code: str) -> list[_Kernel]:
     return found
 
 
-def _kernel(source: str, code: str, at: int) -> _Kernel:
+def _kernel(source: str, code: str, at: int) -> Kernel:
     """The kernel whose `__global__` stands at `at`."""
     start = _next(code, max(code.rfind(c, 0, at) for c in ";{}#") + 1)
     opening = _parameter_list(code, at)
@@ -135,12 +145,12 @@ def _kernel(source: str, code: str, at: int) -> _Kernel:
     parameters = [source[a:b] for a, b in spans]
     body = _next(code, closing + 1)
     if code[body : body + 1] == ";":
-        return _Kernel(start, body + 1, head, name, parameters, [], None)
+        return Kernel(start, body + 1, head, name, parameters, [], None)
     if code[body : body + 1] != "{":
         raise InstrumentError(f"neither a body nor a semicolon follows kernel {name}'s parameters")
     end = _matching(code, body, f"the body of kernel {name} does not end") + 1
     names = [_parameter_name(code[a:b], name) for a, b in spans]
-    return _Kernel(start, end, head, name, parameters, names, source[body:end])
+    return Kernel(start, end, head, name, parameters, names, source[body:end])
 
 
 def _next(code: str, at: int) -> int:

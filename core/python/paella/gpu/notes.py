@@ -66,7 +66,8 @@ class _Layout:
         owed = -(-4 * slots // _LINE) * _LINE  # bytes of one word for each slot
         self.words = 0  # two for each slot: finished, placed
         self.owed = [2 * owed, 3 * owed]
-        self.read = 4 * owed
+        self.position = 4 * owed
+        self.read = 5 * owed
         self.ring = self.read + _LINE
         self.bytes = self.ring + 8 * ring_messages
 
@@ -94,6 +95,7 @@ class NoteReader:
             return np.frombuffer(memory, dtype, count, at)
 
         self._finished, self._placed = words(layout.words, 2 * slots).reshape(slots, 2).T
+        self._position = words(layout.position, slots)
         self._owed = [words(at, slots) for at in layout.owed]
         self._owed_seen = [np.zeros(slots, np.uint32) for _ in range(2)]
         self._read = words(layout.read, 1)
@@ -102,15 +104,16 @@ class NoteReader:
         self.late_blocks = 0  # of those drained, how many came as words because the ring was full
 
     def finished(self, slot: int) -> int:
-        """Launches of the slot all of whose blocks have finished, modulo 2^32.
-
-        Those at level -1 count when the next at another level has finished.
-        """
+        """Launches of the slot all of whose blocks have finished, modulo 2^32."""
         return int(self._finished[slot])
 
     def placed(self, slot: int) -> int:
         """Launches of the slot all of whose blocks have been placed (a hint unless counted)."""
         return int(self._placed[slot])
+
+    def position(self, slot: int) -> int:
+        """What the chained kernel said that was placed last: those before it have finished."""
+        return int(self._position[slot])
 
     def has_finished(self, slot: int, launches: int) -> bool:
         """Whether the slot has finished so many launches, counted from the beginning."""
@@ -190,12 +193,21 @@ class Notes(NoteReader):
         self._told = [0] * slots
 
     def arguments(self, slot: int, level: int) -> tuple[np.uint64, np.uint64, np.uint32]:
-        """What an instrumented kernel takes behind its own arguments; -1 is a level too."""
-        if not 0 <= slot < self._layout.slots:
-            raise NotesError(f"slot {slot}: there are {self._layout.slots}")
+        """What an instrumented kernel takes behind its own arguments."""
+        self._check(slot)
         at = int(self._device.data.ptr) + _HEADER.itemsize + slot * _SLOT.itemsize
         words = int(self._memory.ptr) + self._layout.words_of(slot)
-        return np.uint64(at), np.uint64(words), np.uint32(level % _WORD)
+        return np.uint64(at), np.uint64(words), np.uint32(level)
+
+    def chained_arguments(self, slot: int, position: int) -> tuple[np.uint64, np.uint32]:
+        """What a chained kernel takes behind its own arguments."""
+        self._check(slot)
+        at = int(self._memory.ptr) + self._layout.position + 4 * slot
+        return np.uint64(at), np.uint32(position)
+
+    def _check(self, slot: int) -> None:
+        if not 0 <= slot < self._layout.slots:
+            raise NotesError(f"slot {slot}: there are {self._layout.slots}")
 
     def finish_after(self, stream: Any, slot: int) -> int:
         """For kernels without source: the driver tells when all that is in `stream` has finished.

@@ -13,10 +13,15 @@ from paella.gpu.memory import TO_DEVICE, TO_HOST, Memory, Pinned, Weights
 from paella.plan import Dim3, Kind, Plan, Ref
 
 SMEM_WITHOUT_ASKING = 48 * 1024  # bytes; a kernel has to be told before it takes more
-# A level of notification for kernels issued together: each says when its blocks are placed, which
-# is when the one before it has finished; only the last one counts its finished blocks.
-CHAINED = -1
+# Beside the levels of notification (notify.cuh), for kernels issued together. The last of them is
+# instrumented and has level 1; those before it are plain, or chained ones that say where the chain
+# is (compiler/chain.py).
+UNIT, CHAIN = -1, -2
 POISON = 0xFF  # in every byte: a NaN as a float, -1 as an integer
+
+
+def level_name(level: int) -> str:
+    return {UNIT: "unit", CHAIN: "chain"}.get(level, f"level {level}")
 
 
 class _Kernel(NamedTuple):
@@ -57,12 +62,11 @@ class PlanRunner:
         self.plan, self.kind, self.notes, self.slot = plan, kernels, notes, slot
         self.cupy = load_cupy()
         self.arch = check_arch(plan, arch)
-        compiled = plan.archs[self.arch]
-        self._cubin = plan.folder / getattr(compiled, kernels)
         self.weights = weights or Weights(plan)
         with explaining(f"cannot set up {plan.name}"):
             self._make_memories()
-            self._bind()
+            self._bound = self._bind(kernels)
+            self._at_level = {} if notes is None else self._together()
             self._capturing = self.cupy.cuda.Stream(non_blocking=True)
 
     def __enter__(self) -> PlanRunner:
@@ -137,8 +141,9 @@ class PlanRunner:
 
     # ---- kernels
 
-    def _bind(self) -> None:
-        module = self.cupy.RawModule(path=str(self._cubin))
+    def _bind(self, kind: Kind) -> list[_Kernel]:
+        cubin = getattr(self.plan.archs[self.arch], kind)
+        module = self.cupy.RawModule(path=str(self.plan.folder / cubin))
         functions: dict[str, Any] = {}
         dynamic: dict[str, int] = {}
         for k in self.plan.kernels:
@@ -147,7 +152,7 @@ class PlanRunner:
         for symbol, size in dynamic.items():
             if size > SMEM_WITHOUT_ASKING:
                 functions[symbol].max_dynamic_shared_size_bytes = size
-        self._bound = [
+        bound = [
             _Kernel(
                 functions[k.symbol],
                 tuple(k.grid),
@@ -157,9 +162,24 @@ class PlanRunner:
             )
             for k in self.plan.kernels
         ]
-        for kernel in self._bound:
+        for kernel in bound:
             kernel.function.kernel  # noqa: B018 - loads it now: not inside a capture
-        self._at_level: dict[int, list[_Kernel]] = {}
+        return bound
+
+    def _together(self) -> dict[int, list[_Kernel]]:
+        """What is issued in front of the last kernel at UNIT and at CHAIN."""
+
+        def chained(position: int, kernel: _Kernel) -> _Kernel:
+            more = self.notes.chained_arguments(self.slot, position)
+            return kernel._replace(args=kernel.args + more)
+
+        plain = self._bind("plain")
+        kernels = zip(self.plan.kernels, plain, self._bind("chained"), strict=True)
+        chain = [
+            chained(position, noting) if self.plan.tells(self.arch, k.symbol) else silent
+            for position, (k, silent, noting) in enumerate(kernels, start=1)
+        ]
+        return {UNIT: plain, CHAIN: chain}
 
     def _kernels(self, level: int) -> list[_Kernel]:
         if self.kind == "plain":
@@ -195,7 +215,7 @@ class PlanRunner:
 
     def _issue(self, stream: Any, indices: Sequence[int], level: int) -> None:
         kernels = [self._kernels(level)[i] for i in indices]
-        if level == CHAINED and kernels:
+        if level in (UNIT, CHAIN) and kernels:
             kernels[-1] = self._kernels(1)[indices[-1]]
         with stream:
             for function, grid, block, args, smem in kernels:

@@ -8,7 +8,7 @@ from typing import Any
 from paella.gpu.device import Gpu
 from paella.gpu.inputs import random_inputs
 from paella.gpu.notes import Notes
-from paella.gpu.runner import CHAINED, PlanRunner, Weights
+from paella.gpu.runner import CHAIN, UNIT, PlanRunner, Weights, level_name
 from paella.plan import Plan
 from paella.profiler.arithmetic import midmean, spread
 from paella.profiler.kernels import in_place, solo
@@ -16,7 +16,7 @@ from paella.profiler.stopwatch import Stopwatch
 
 REPLAYS = 10  # of a graph, back to back
 REPEATS = 15
-LEVELS = (0, CHAINED, 1, 16)  # of notification
+LEVELS = (0, UNIT, CHAIN, 1, 16)  # of notification
 RING_MESSAGES = 1 << 18
 
 
@@ -101,7 +101,8 @@ def _instrumented(
     notes = Notes(1, RING_MESSAGES)
     with PlanRunner(plan, kernels="instrumented", notes=notes, weights=weights) as runner:
         runner.set_input(random_inputs(plan, seed=1))
-        graphs = {"plain": graph} | {str(level): runner.graph(level) for level in LEVELS}
+        graphs = {level_name(level).replace(" ", "_"): runner.graph(level) for level in LEVELS}
+        graphs = {"plain": graph} | graphs
         keys = list(graphs)
         times: dict[str, list[float]] = defaultdict(list)
 
@@ -122,7 +123,7 @@ def _instrumented(
     }
     return {
         "plain_ms": round(midmean(times["plain"]) / 1e3, 5),
-        **{f"level_{key}": round(midmean(r), 4) for key, r in ratios.items()},
-        **{f"level_{key}_spread": round(spread(r), 4) for key, r in ratios.items()},
+        **{key: round(midmean(r), 4) for key, r in ratios.items()},
+        **{f"{key}_spread": round(spread(r), 4) for key, r in ratios.items()},
         "late_blocks": notes.late_blocks,
     }

@@ -27,6 +27,10 @@ Driver load() {
   }
   PAELLA_CUDA_FUNCTIONS(PAELLA_CUDA_LOAD)
 #undef PAELLA_CUDA_LOAD
+#define PAELLA_CUDA_LOAD(member, symbol, parameters) \
+  d.member = reinterpret_cast<decltype(d.member)>(dlsym(library, #symbol));
+  PAELLA_CUDA_OPTIONAL(PAELLA_CUDA_LOAD)
+#undef PAELLA_CUDA_LOAD
   d.check(d.init(0), "starting the CUDA driver");
   return d;
 }

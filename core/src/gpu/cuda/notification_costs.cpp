@@ -1,8 +1,5 @@
 #include "notification_costs.hpp"
 
-#include <pthread.h>
-#include <sched.h>
-
 #include <atomic>
 #include <exception>
 #include <fstream>
@@ -10,34 +7,11 @@
 #include <thread>
 #include <utility>
 
+#include "paella/on_cpu.hpp"
 #include "stopwatch.hpp"
 
 namespace paella::gpu::cuda {
 namespace {
-
-cpu_set_t allowed_cpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  pthread_getaffinity_np(pthread_self(), sizeof set, &set);
-  return set;
-}
-
-// Keeps the calling thread on one CPU until the end of the scope.
-class OnCpu {
- public:
-  explicit OnCpu(int cpu) : before_(allowed_cpus()) {
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(cpu, &one);
-    pthread_setaffinity_np(pthread_self(), sizeof one, &one);
-  }
-  ~OnCpu() { pthread_setaffinity_np(pthread_self(), sizeof before_, &before_); }
-  OnCpu(const OnCpu&) = delete;
-  OnCpu& operator=(const OnCpu&) = delete;
-
- private:
-  cpu_set_t before_;
-};
 
 // Socket and core of a CPU; CPUs of which it is unknown are taken for cores of their own.
 std::pair<int, int> core_of(int cpu) {

@@ -20,6 +20,8 @@ using Stream = struct StreamTag*;
 using Event = struct EventTag*;
 using Graph = struct GraphTag*;
 using GraphExec = struct GraphExecTag*;
+using GreenContext = struct GreenContextTag*;
+using ResourceDesc = struct ResourceDescTag*;
 using HostFunction = void (*)(void*);
 
 constexpr Result kSuccess = 0;
@@ -29,6 +31,18 @@ constexpr unsigned kStreamNonBlocking = 1;
 constexpr unsigned kEventDisableTiming = 2;
 constexpr unsigned kHostAllocDeviceMap = 2;
 constexpr int kCaptureThreadLocal = 1;
+constexpr int kMaxDynamicSharedMemory = 8;  // CUfunction_attribute
+constexpr unsigned kGreenContextDefaultStream = 1;
+constexpr int kResourceSms = 1;  // CUdevResourceType
+
+// CUdevResource: SMs of a device.
+struct DeviceResource {
+  int type = 0;
+  unsigned char reserved[92] = {};
+  unsigned sms = 0, least_sms = 0, sm_alignment = 0;
+  unsigned char more[36] = {};
+};
+static_assert(sizeof(DeviceResource) == 144);
 
 // CUdevice_attribute
 enum class Attribute : int {
@@ -63,6 +77,7 @@ enum class Attribute : int {
   X(module_load, cuModuleLoadData, (Module * module, const void* image))                           \
   X(module_unload, cuModuleUnload, (Module module))                                                \
   X(module_function, cuModuleGetFunction, (Function * function, Module module, const char* name))  \
+  X(function_attribute, cuFuncSetAttribute, (Function function, int attribute, int value))         \
   X(launch, cuLaunchKernel,                                                                        \
     (Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,       \
      unsigned block_y, unsigned block_z, unsigned smem_bytes, Stream stream, void** parameters,    \
@@ -95,9 +110,24 @@ enum class Attribute : int {
     (Pointer to, const void* from, std::size_t bytes, Stream stream))                              \
   X(copy_out, cuMemcpyDtoHAsync_v2, (void* to, Pointer from, std::size_t bytes, Stream stream))
 
+// Those that an older driver may lack: null then.
+#define PAELLA_CUDA_OPTIONAL(X)                                                                    \
+  X(device_resource, cuDeviceGetDevResource,                                                       \
+    (Device device, DeviceResource * resource, int type))                                          \
+  X(split_sms, cuDevSmResourceSplitByCount,                                                        \
+    (DeviceResource * groups, unsigned* count, const DeviceResource* whole,                        \
+     DeviceResource* rest, unsigned flags, unsigned least_sms))                                    \
+  X(describe_resource, cuDevResourceGenerateDesc,                                                  \
+    (ResourceDesc * description, DeviceResource * resources, unsigned count))                      \
+  X(green_create, cuGreenCtxCreate,                                                                \
+    (GreenContext * context, ResourceDesc description, Device device, unsigned flags))             \
+  X(green_destroy, cuGreenCtxDestroy, (GreenContext context))                                      \
+  X(green_context, cuCtxFromGreenCtx, (Context * context, GreenContext green))
+
 struct Driver {
 #define PAELLA_CUDA_MEMBER(member, symbol, parameters) Result(*member) parameters = nullptr;
   PAELLA_CUDA_FUNCTIONS(PAELLA_CUDA_MEMBER)
+  PAELLA_CUDA_OPTIONAL(PAELLA_CUDA_MEMBER)
 #undef PAELLA_CUDA_MEMBER
 
   // Error(what was done, what the driver answered) unless the result is success.

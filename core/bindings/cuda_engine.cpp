@@ -1,0 +1,162 @@
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <memory>
+
+#include "bindings.hpp"
+#include "paella/engine/serve.hpp"
+#include "paella/gpu/cuda/cuda_device.hpp"
+#include "run_spec.hpp"
+
+namespace paella::bindings {
+namespace {
+
+namespace cuda = gpu::cuda;
+
+cuda::Place place(const std::string& space, std::size_t offset) {
+  if (space == "weights") return {cuda::Space::kWeights, 0, offset};
+  if (space == "arena") return {cuda::Space::kArena, 0, offset};
+  const std::size_t digits = space.find_first_of("0123456789");
+  const std::string kind = space.substr(0, digits);
+  if (digits == std::string::npos || (kind != "input" && kind != "output")) {
+    throw Error("a plan has no memory " + space);
+  }
+  return {kind == "input" ? cuda::Space::kInput : cuda::Space::kOutput,
+          std::stoul(space.substr(digits)), offset};
+}
+
+std::string read_file(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  if (!file) throw Error("cannot read " + path);
+  return bytes;
+}
+
+// `weights` is bytes, or the path of a file of them.
+cuda::LaunchPlan launch_plan(const py::dict& d) {
+  cuda::LaunchPlan plan;
+  plan.name = get<std::string>(d, "name");
+  plan.plain = get<std::string>(d, "plain");
+  plan.instrumented = get<std::string>(d, "instrumented");
+  const py::object weights = d["weights"];
+  plan.weights = py::isinstance<py::str>(weights) ? read_file(weights.cast<std::string>())
+                                                  : weights.cast<std::string>();
+  plan.arena_bytes = get<std::size_t>(d, "arena_bytes");
+  plan.inputs = get<std::vector<std::size_t>>(d, "inputs");
+  using At = std::pair<std::string, std::size_t>;
+  for (const auto& [space, offset, bytes] :
+       get<std::vector<std::tuple<std::string, std::size_t, std::size_t>>>(d, "outputs")) {
+    plan.outputs.push_back({place(space, offset), bytes});
+  }
+  for (const py::handle item : get<py::list>(d, "kernels")) {
+    const auto k = item.cast<py::dict>();
+    cuda::Launch launch{get<std::string>(k, "symbol"), get<std::array<unsigned, 3>>(k, "grid"),
+                        get<std::array<unsigned, 3>>(k, "block"),
+                        get<unsigned>(k, "dynamic_smem"), {}};
+    for (const auto& [space, offset] : get<std::vector<At>>(k, "args")) {
+      launch.args.push_back(place(space, offset));
+    }
+    plan.launches.push_back(std::move(launch));
+  }
+  return plan;
+}
+
+double quantile(std::vector<double> values, double q) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const auto at = static_cast<std::size_t>(static_cast<double>(values.size()) * q);
+  return values[std::min(at, values.size() - 1)];
+}
+
+// Owns a device until it fails: then nothing of it is touched again, because a GPU that hangs lets
+// nobody free anything. The process has to end then.
+class CudaEngine {
+ public:
+  CudaEngine(const py::list& plans, const py::dict& options) {
+    std::vector<cuda::LaunchPlan> models;
+    for (const py::handle plan : plans) models.push_back(launch_plan(plan.cast<py::dict>()));
+    const cuda::CudaOptions wanted{get<int>(options, "device"), get<int>(options, "partition_sms"),
+                                   get<std::vector<std::int32_t>>(options, "instances"),
+                                   get<std::uint64_t>(options, "seed")};
+    const py::gil_scoped_release release;
+    device_ = std::make_unique<cuda::CudaDevice>(std::move(models), wanted);
+    about_ = cuda::devices().at(wanted.ordinal);
+    sms_ = device_->sms();
+  }
+  ~CudaEngine() { close(); }
+
+  void close() { device_.reset(); }
+
+  py::dict info() const {
+    py::dict dict;
+    dict["dead"] = failed_;
+    dict["name"] = about_.name;
+    dict["compute_capability"] = about_.compute_capability;
+    dict["driver_version"] = about_.driver_version;
+    dict["sms"] = sms_;
+    return dict;
+  }
+
+  py::dict run(const py::dict& d) {
+    const engine::SimulationSpec spec = simulation_spec(d);
+    engine::check_served(spec);  // what is wrong with it harms no device
+    const engine::ServeOptions how{get<int>(d, "cpu"), get<int>(d, "watcher_cpu"),
+                                   get<TimeNs>(d, "start_at_ns"), get<double>(d, "watchdog_s")};
+    engine::ServeResult result;
+    if (has_python_policy(d)) {
+      result = serve(spec, how);
+    } else {
+      const py::gil_scoped_release release;
+      result = serve(spec, how);
+    }
+    py::dict out = jobs_dict(result.jobs);
+    py::dict counters;
+    counters["dispatches"] = result.counters.dispatches;
+    counters["extra_kernels"] = result.counters.extra_kernels;
+    counters["host_cpu_us"] = result.counters.cpu_us;
+    counters["elapsed_ns"] = result.elapsed_ns;
+    counters["outputs_checked"] = result.outputs_checked;
+    counters["loop_gap_max_us"] = static_cast<double>(result.longest_turn_ns) * 1e-3;
+    py::dict handoff;
+    handoff["count"] = result.handoffs_us.size();
+    handoff["p50"] = quantile(result.handoffs_us, 0.5);
+    handoff["p99"] = quantile(result.handoffs_us, 0.99);
+    counters["handoff_us"] = handoff;
+    out["counters"] = counters;
+    out["timeline"] = py::none();
+    return out;
+  }
+
+ private:
+  engine::ServeResult serve(const engine::SimulationSpec& spec, const engine::ServeOptions& how) {
+    try {
+      return engine::serve(spec, how, device());
+    } catch (...) {
+      failed_ = true;
+      (void)device_.release();
+      throw;
+    }
+  }
+  cuda::CudaDevice& device() const {
+    if (!device_) throw Error(failed_ ? "the GPU has failed in this process" : "the engine is closed");
+    return *device_;
+  }
+
+  std::unique_ptr<cuda::CudaDevice> device_;
+  cuda::DeviceInfo about_;
+  int sms_ = 0;  // of the partition
+  bool failed_ = false;
+};
+
+}  // namespace
+
+void bind_cuda_engine(py::module_& m) {
+  py::class_<CudaEngine>(m, "CudaEngine",
+                         "Models loaded on a real GPU, and runs on it (paella.hardware).")
+      .def(py::init<const py::list&, const py::dict&>(), py::arg("plans"), py::arg("options"))
+      .def("run", &CudaEngine::run, py::arg("spec"))
+      .def("close", &CudaEngine::close)
+      .def_property_readonly("info", &CudaEngine::info);
+}
+
+}  // namespace paella::bindings

@@ -1,0 +1,102 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "paella/gpu/cuda/instance.hpp"
+#include "paella/gpu/device.hpp"
+
+namespace paella::gpu::cuda {
+
+struct CudaOptions {
+  int ordinal = 0;
+  int partition_sms = 0;  // > 0: a green context of so many SMs
+  std::vector<std::int32_t> instances;  // of each model: jobs that it may have in flight
+  std::uint64_t seed = 1;               // of the inputs
+};
+
+// A context to be current in the calling thread: the device's primary one, or that of a partition.
+class DeviceContext {
+ public:
+  DeviceContext(int ordinal, int partition_sms);
+  ~DeviceContext();
+  DeviceContext(const DeviceContext&) = delete;
+  DeviceContext& operator=(const DeviceContext&) = delete;
+  Context get() const { return context_; }
+  int sms() const { return sms_; }
+
+ private:
+  Device device_ = 0;
+  Context context_ = nullptr;
+  GreenContext green_ = nullptr;
+  int sms_ = 0;
+};
+
+// Which kernels of a unit tell the host of themselves.
+Telling telling_of(const WorkUnit& unit);
+
+// A unit on the GPU, and how the host knows that it has ended.
+struct InFlight {
+  UnitId unit = 0;
+  Instance* instance = nullptr;
+  bool by_write = false;        // words().written, else words().finished
+  std::uint32_t expected = 0;   // launches finished by then
+  std::int32_t job = -1, first_kernel = 0, last_kernel = 0;
+  StreamId stream = 0;
+  bool last = false;  // of its job
+
+  bool ended() const {
+    const SlotWords& words = instance->words();
+    if (by_write) return NoteRing::load(&words.written) != 0;
+    return static_cast<std::int32_t>(NoteRing::load(&words.finished) - expected) >= 0;
+  }
+};
+
+// Models loaded on a real GPU, with memories for all jobs that may be in flight. Everything is made
+// at the start or by prepare(); submit() only calls the driver. For one thread at a time, in which
+// enter() has been called.
+class CudaDevice {
+ public:
+  CudaDevice(std::vector<LaunchPlan> plans, const CudaOptions& options);
+  ~CudaDevice();
+
+  // Makes the device's context the calling thread's until the end of the scope.
+  class Entered {
+   public:
+    explicit Entered(Context context);
+    ~Entered();
+    Entered(const Entered&) = delete;
+    Entered& operator=(const Entered&) = delete;
+
+   private:
+    Context before_ = nullptr;
+  };
+  Entered enter() const { return Entered(context_.get()); }
+
+  // Streams 0 to count - 1, and the graphs of these units for all instances of their models.
+  void prepare(std::int32_t streams, const std::vector<WorkUnit>& units, std::uint32_t level);
+  // A unit that copies in takes an instance of its model, which the job keeps until release().
+  InFlight submit(StreamId stream, const WorkUnit& unit, std::uint32_t level);
+  // After the job's last unit has ended. False if the job's output is wrong.
+  bool release(const InFlight& unit);
+  // Error if the GPU has failed.
+  void check_health(StreamId stream) const;
+
+  NoteRing& notes() { return *notes_; }
+  const std::string& name(std::int32_t model) const { return models_[model]->plan().name; }
+  int sms() const { return context_.sms(); }
+  std::int32_t instances() const { return static_cast<std::int32_t>(instances_.size()); }
+
+ private:
+  DeviceContext context_;
+  std::unique_ptr<NoteRing> notes_;
+  std::vector<std::unique_ptr<LoadedModel>> models_;
+  std::vector<std::unique_ptr<Instance>> instances_;
+  std::vector<std::vector<Instance*>> free_;  // of each model
+  std::vector<Instance*> holding_;            // by unit
+  bool writes_values_ = true;                 // the GPU can; else a host function does
+  std::vector<OwnedStream> streams_;
+};
+
+}  // namespace paella::gpu::cuda

@@ -1,0 +1,99 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "paella/gpu/cuda/cuda_device.hpp"
+#include "paella/spsc_queue.hpp"
+
+namespace paella::gpu::cuda {
+
+// CLOCK_MONOTONIC.
+TimeNs monotonic_ns();
+
+// The serving thread's view of a real GPU. Its clock stands still between two ticks, so that one
+// turn of the serving loop sees one time.
+class CudaPort : public Port {
+ public:
+  // Time 0 is `origin_ns` of CLOCK_MONOTONIC; `level` is that of kernels that tell of blocks.
+  CudaPort(CudaDevice& device, TimeNs origin_ns, std::uint32_t level);
+
+  void tick();
+  TimeNs now() const override { return now_; }
+  void submit(StreamId stream, const WorkUnit& unit) override;
+  void poll(std::vector<gpu::Event>& events) override;
+  void spend(double) override {}
+  double busy_us() const override;
+  TimeNs next_event_ns() const override { return in_flight_ > 0 ? now_ : kNever; }
+  void idle_until(TimeNs) override {}
+
+  std::int64_t in_flight() const { return in_flight_; }
+  TimeNs last_event_ns() const { return last_event_ns_; }
+  std::int64_t outputs_checked() const { return outputs_checked_; }
+  // Any unit on the GPU; there has to be one.
+  virtual const InFlight& oldest() const = 0;
+  // From the end of a unit, as seen here, until the next unit of any job had been issued.
+  const std::vector<double>& handoffs_us() const { return handoffs_us_; }
+
+ protected:
+  virtual void add(const InFlight& unit) = 0;
+  // Calls ended(unit, when) for those that have.
+  virtual void poll_units(std::vector<gpu::Event>& events) = 0;
+  void ended(const InFlight& unit, TimeNs at, std::vector<gpu::Event>& events);
+  void drain_blocks(std::vector<gpu::Event>& events);
+
+  CudaDevice& device_;
+
+ private:
+  TimeNs origin_ns_, now_ = 0;
+  std::uint32_t level_;
+  double cpu_before_us_;
+  std::int64_t in_flight_ = 0, outputs_checked_ = 0;
+  TimeNs last_event_ns_ = 0;
+  TimeNs seen_ns_ = -1;  // the first end since the last submit()
+  std::vector<UnitId> unit_of_slot_;  // on the GPU, for messages of blocks
+  std::vector<double> handoffs_us_;
+  bool tells_blocks_ = false;
+};
+
+// The thread looks for ends itself, as a dispatcher does.
+class PollingPort : public CudaPort {
+ public:
+  using CudaPort::CudaPort;
+  const InFlight& oldest() const override { return units_.front(); }
+
+ private:
+  void add(const InFlight& unit) override { units_.push_back(unit); }
+  void poll_units(std::vector<gpu::Event>& events) override;
+
+  std::vector<InFlight> units_;
+};
+
+// Another thread looks for ends and notes the time, because this one may be long in the driver.
+class WatchedPort : public CudaPort {
+ public:
+  // The watching thread runs on `cpu`; a negative one is any.
+  WatchedPort(CudaDevice& device, TimeNs origin_ns, std::uint32_t level, int cpu);
+  ~WatchedPort() override;
+  TimeNs next_event_ns() const override;
+  const InFlight& oldest() const override { return units_.front(); }
+
+ private:
+  struct Ended {
+    InFlight unit;
+    TimeNs at_ns;
+  };
+  void add(const InFlight& unit) override;
+  void poll_units(std::vector<gpu::Event>& events) override;
+  void watch(TimeNs origin_ns, int cpu);
+
+  std::vector<InFlight> units_;
+  SpscQueue<InFlight> submitted_;
+  SpscQueue<Ended> ended_;
+  std::atomic<bool> stop_{false};
+  std::thread watcher_;
+};
+
+}  // namespace paella::gpu::cuda

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "paella/gpu/cuda/handles.hpp"
+#include "paella/gpu/cuda/launch_plan.hpp"
+#include "paella/gpu/cuda/note_ring.hpp"
+#include "paella/gpu/device.hpp"
+
+namespace paella::gpu::cuda {
+
+// Which kernels of a unit are instrumented; the others are plain.
+enum class Telling {
+  kNone,  // the driver writes a word behind the unit
+  kLast,  // its last kernel, all of whose blocks one flag covers
+  kAll,   // each kernel tells of its blocks
+};
+
+// A model's kernels and weights on the GPU, shared by its instances.
+class LoadedModel {
+ public:
+  explicit LoadedModel(LaunchPlan plan);
+
+  struct Kernel {
+    Function plain = nullptr, instrumented = nullptr;
+  };
+  const LaunchPlan& plan() const { return plan_; }  // without cubins and weights
+  const std::vector<Kernel>& kernels() const { return kernels_; }
+  Pointer weights() const { return weights_.get(); }
+
+ private:
+  LaunchPlan plan_;
+  OwnedModule plain_, instrumented_;
+  OwnedMemory weights_;
+  std::vector<Kernel> kernels_;
+};
+
+// The memories of one job at a time, with every launch's parameters in place.
+class Instance {
+ public:
+  // `slot` is the instance's own in `notes`; its input is drawn from `seed`.
+  Instance(const LoadedModel& model, NoteRing& notes, std::int32_t slot, std::uint64_t seed);
+
+  // Puts the unit's operations into the stream.
+  void enqueue(const WorkUnit& unit, Telling telling, std::uint32_t level, Stream stream);
+  // The same in one call; prepared before, so that nothing is made while serving.
+  void prepare_graph(const WorkUnit& unit, Telling telling, std::uint32_t level, Stream capturing);
+  void launch_graph(const WorkUnit& unit, Telling telling, std::uint32_t level, Stream stream);
+
+  // Runs the whole model alone, and keeps its outputs for right() to compare with; then runs each
+  // instrumented kernel, which has to give the same. Error if it does not.
+  void make_reference(Stream stream);
+  // Before a job, so that an output that does not come is seen.
+  void poison();
+  bool right() const;
+
+  const LoadedModel& model() const { return model_; }
+  std::int32_t slot() const { return slot_; }
+  SlotWords& words() { return *words_; }
+  std::uint32_t launches = 0;  // of instrumented kernels at level 1 or above, so far
+
+ private:
+  struct Parameters {  // of one launch
+    std::vector<Pointer> values;
+    std::vector<void*> pointers;  // the values, and what an instrumented kernel takes more
+  };
+  struct Executable {
+    std::int32_t first, last;
+    Telling telling;
+    std::uint32_t level;
+    bool copy_in, copy_out;
+    OwnedGraphExec graph;
+  };
+
+  Pointer address(const Place& place) const;
+  void copy_in(Stream stream);
+  void copy_out(Stream stream);
+  Executable* find(const WorkUnit& unit, Telling telling, std::uint32_t level);
+  void run_alone(Telling telling, Stream stream);
+
+  const LoadedModel& model_;
+  std::int32_t slot_;
+  SlotWords* words_;
+  Pointer slot_at_, words_at_;
+  std::uint32_t level_ = 0;
+  OwnedMemory arena_;
+  std::vector<OwnedMemory> inputs_, outputs_;
+  std::unique_ptr<MappedMemory> host_input_, host_output_;
+  std::vector<Parameters> parameters_;
+  std::vector<unsigned char> reference_;
+  std::vector<Executable> graphs_;
+};
+
+}  // namespace paella::gpu::cuda

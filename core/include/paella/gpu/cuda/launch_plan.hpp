@@ -1,0 +1,43 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+// What of a launch plan (paella.plan.Plan) goes to the GPU.
+namespace paella::gpu::cuda {
+
+enum class Space { kWeights, kArena, kInput, kOutput };
+
+// A place in one of a job's memories; `index` tells inputs and outputs apart.
+struct Place {
+  Space space = Space::kArena;
+  std::size_t index = 0;
+  std::size_t offset = 0;
+};
+
+struct Launch {
+  std::string symbol;
+  std::array<unsigned, 3> grid{1, 1, 1};
+  std::array<unsigned, 3> block{1, 1, 1};
+  unsigned dynamic_smem = 0;
+  std::vector<Place> args;
+};
+
+struct Output {
+  Place at;
+  std::size_t bytes = 0;
+};
+
+struct LaunchPlan {
+  std::string name;
+  std::string plain, instrumented;  // cubins
+  std::vector<Launch> launches;
+  std::string weights;
+  std::size_t arena_bytes = 0;
+  std::vector<std::size_t> inputs;  // bytes
+  std::vector<Output> outputs;
+};
+
+}  // namespace paella::gpu::cuda

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "paella/gpu/cuda/handles.hpp"
+
+// The host's side of the notifications of instrumented kernels; their meaning is in
+// core/cuda/notify.cuh, and the layouts here are that file's.
+namespace paella::gpu::cuda {
+
+// The two words of a slot that kernels write, and one that the driver writes for the host: a line
+// of mapped memory for each slot.
+struct alignas(64) SlotWords {
+  std::uint32_t finished;  // launches, by the GPU
+  std::uint32_t placed;
+  std::uint32_t written;  // 1 behind a unit's last operation; the host clears it before the unit
+};
+
+class NoteRing {
+ public:
+  NoteRing(std::int32_t slots, std::uint32_t messages);
+
+  SlotWords& words(std::int32_t slot) { return words_.as<SlotWords>()[slot]; }
+  // What an instrumented kernel takes: its slot and its words, both as the GPU sees them.
+  Pointer slot_at(std::int32_t slot) const;
+  Pointer words_at(std::int32_t slot) const;
+
+  // Calls told(finished, slot, blocks) for every message since the last time.
+  template <class Told>
+  void drain(Told told) {
+    // Before the ring: what is owed by a launch follows its messages.
+    for (int kind = 0; kind < 2; ++kind) {
+      for (std::int32_t slot = 0; slot < slots_; ++slot) {
+        const std::uint32_t now = load(owed_.as<std::uint32_t>() + kind * slots_ + slot);
+        std::uint32_t& seen = owed_seen_[kind * slots_ + slot];
+        if (now != seen) told(kind == 1, slot, std::int64_t{now - seen});
+        seen = now;
+      }
+    }
+    const auto* ring = ring_.as<std::uint64_t>();
+    std::uint32_t read = read_;
+    for (;; ++read) {
+      const std::uint64_t m = load(ring + (read & (size_ - 1)));
+      if ((m >> 63 != 0) != ((read & size_) == 0)) break;
+      told((m >> 62 & 1) != 0, static_cast<std::int32_t>(m >> 32 & 0x3fffffff),
+           static_cast<std::int64_t>(m & 0xffffffff));
+    }
+    if (read != read_) __atomic_store_n(read_at_.as<std::uint32_t>(), read, __ATOMIC_RELEASE);
+    read_ = read;
+  }
+
+  template <class T>
+  static T load(const T* at) {
+    return __atomic_load_n(at, __ATOMIC_ACQUIRE);
+  }
+
+ private:
+  std::int32_t slots_;
+  std::uint32_t size_, read_ = 0;
+  MappedMemory words_, owed_, ring_, read_at_;
+  std::vector<std::uint32_t> owed_seen_;
+  OwnedMemory device_;  // header and slots
+};
+
+}  // namespace paella::gpu::cuda

@@ -1,0 +1,142 @@
+#include "paella/engine/serve.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <numeric>
+
+#include "paella/engine/direct.hpp"
+#include "paella/engine/dispatcher.hpp"
+#include "paella/engine/stages.hpp"
+#include "paella/error.hpp"
+#include "paella/gpu/cuda/cuda_port.hpp"
+#include "paella/on_cpu.hpp"
+
+namespace paella::engine {
+namespace {
+
+using gpu::cuda::CudaPort;
+
+constexpr TimeNs kLeadNs = 1'000'000;           // before the first request may be due
+constexpr TimeNs kHealthCheckNs = 100'000'000;  // without any event
+
+std::vector<gpu::StreamId> streams(std::int32_t count) {
+  std::vector<gpu::StreamId> ids(count);
+  std::iota(ids.begin(), ids.end(), 0);
+  return ids;
+}
+
+// Every unit that a model's jobs are cut into.
+std::vector<gpu::WorkUnit> units(const SimulationSpec& spec) {
+  const SystemSpec& system = spec.system;
+  UnitOfDispatch unit = system.unit;
+  if (!system.dispatcher) unit.kind = UnitOfDispatch::Kind::kJob;
+  std::vector<gpu::WorkUnit> all;
+  for (std::size_t m = 0; m < spec.models.size(); ++m) {
+    for (const Stage& stage : cut(spec.models[m], unit)) {
+      all.push_back({0, -1, static_cast<std::int32_t>(m), stage.first_kernel, stage.last_kernel,
+                     stage.copy_in, stage.copy_out, true, system.notify, system.notify_call});
+    }
+  }
+  return all;
+}
+
+// The server of a run and the port it serves through.
+class Serving {
+ public:
+  Serving(const SimulationSpec& spec, const ServeOptions& options, TimeNs origin_ns,
+          gpu::cuda::CudaDevice& device, record::Jobs& jobs)
+      : watchdog_ns_(static_cast<TimeNs>(options.watchdog_s * 1e9)), device_(device) {
+    const SystemSpec& system = spec.system;
+    const auto level = static_cast<std::uint32_t>(system.notify_blocks);
+    Client client(client_spec(spec), jobs);
+    if (system.dispatcher) {
+      port_ = std::make_unique<gpu::cuda::PollingPort>(device, origin_ns, level);
+      auto dispatcher =
+          std::make_unique<Dispatcher>(system, spec.models, spec.device.sm, DispatcherCosts{},
+                                       *port_, streams(system.streams), std::move(client));
+      counters_ = [d = dispatcher.get()] { return d->counters(); };
+      server_ = std::move(dispatcher);
+    } else {
+      port_ = std::make_unique<gpu::cuda::WatchedPort>(device, origin_ns, level,
+                                                       options.watcher_cpu);
+      auto direct = std::make_unique<DirectSubmission>(
+          system, spec.models, spec.instances, *port_, std::vector<gpu::Port*>{port_.get()},
+          streams(system.streams), std::move(client));
+      counters_ = [d = direct.get()] { return d->counters(); };
+      server_ = std::move(direct);
+    }
+  }
+
+  void run(ServeResult& result) {
+    TimeNs before = port_->now();
+    while (!server_->done()) {
+      port_->tick();
+      const TimeNs now = port_->now();
+      result.longest_turn_ns = std::max(result.longest_turn_ns, now - before);
+      before = now;
+      const TimeNs wake = server_->wake_ns();
+      if (wake <= now) server_->step();
+      if (port_->in_flight() > 0) {
+        watch(now);
+      } else if (wake == kNever && !server_->done() && server_->wake_ns() == kNever) {
+        throw Error("the run cannot go on: jobs wait for an admission that never comes");
+      }
+    }
+    result.counters = counters_();
+    result.elapsed_ns = port_->now();
+    result.outputs_checked = port_->outputs_checked();
+    result.handoffs_us = port_->handoffs_us();
+  }
+
+ private:
+  // A GPU that fails tells nobody who does not ask; one that hangs does not even answer.
+  void watch(TimeNs now) {
+    const TimeNs silent = now - std::max(port_->last_event_ns(), checked_ns_);
+    if (silent < kHealthCheckNs) return;
+    checked_ns_ = now;
+    const gpu::cuda::InFlight& unit = port_->oldest();
+    device_.check_health(unit.stream);
+    if (now - port_->last_event_ns() < watchdog_ns_) return;
+    throw Error("the GPU has finished nothing for " + std::to_string(watchdog_ns_ / 1'000'000'000) +
+                " s: kernels " + std::to_string(unit.first_kernel) + " to " +
+                std::to_string(unit.last_kernel - 1) + " of " +
+                unit.instance->model().plan().name + " hang in stream " +
+                std::to_string(unit.stream));
+  }
+
+  TimeNs watchdog_ns_;
+  gpu::cuda::CudaDevice& device_;
+  std::unique_ptr<CudaPort> port_;
+  std::unique_ptr<Server> server_;
+  std::function<ServerCounters()> counters_;
+  TimeNs checked_ns_ = 0;
+};
+
+}  // namespace
+
+void check_served(const SimulationSpec& spec) {
+  check(spec);
+  if (spec.system.process_per_model || spec.system.thread_per_instance) {
+    throw Error("one process with one issuing thread serves on a real GPU");
+  }
+}
+
+ServeResult serve(const SimulationSpec& spec, const ServeOptions& options,
+                  gpu::cuda::CudaDevice& device) {
+  check_served(spec);
+  ServeResult result;
+  for (std::size_t i = 0; i < spec.job_models.size(); ++i) {
+    result.jobs.add(spec.job_models[i], spec.closed_loop > 0 ? 0 : spec.job_due_ns[i]);
+  }
+  const auto here = device.enter();
+  const OnCpu pinned(options.cpu);
+  device.prepare(spec.system.streams,
+                 spec.system.graphs ? units(spec) : std::vector<gpu::WorkUnit>{},
+                 static_cast<std::uint32_t>(spec.system.notify_blocks));
+  const TimeNs origin =
+      options.start_at_ns > 0 ? options.start_at_ns : gpu::cuda::monotonic_ns() + kLeadNs;
+  Serving(spec, options, origin, device, result.jobs).run(result);
+  return result;
+}
+
+}  // namespace paella::engine

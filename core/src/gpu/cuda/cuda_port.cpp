@@ -1,0 +1,153 @@
+#include "paella/gpu/cuda/cuda_port.hpp"
+
+#include <time.h>
+
+#include <algorithm>
+
+#include "paella/error.hpp"
+#include "paella/on_cpu.hpp"
+
+namespace paella::gpu::cuda {
+namespace {
+
+TimeNs read_clock(clockid_t clock) {
+  timespec t{};
+  clock_gettime(clock, &t);
+  return TimeNs{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
+double thread_cpu_us() { return static_cast<double>(read_clock(CLOCK_THREAD_CPUTIME_ID)) * 1e-3; }
+
+constexpr std::size_t kHandoffs = 1 << 20;  // kept; the rest is as the first million
+
+}  // namespace
+
+TimeNs monotonic_ns() { return read_clock(CLOCK_MONOTONIC); }
+
+CudaPort::CudaPort(CudaDevice& device, TimeNs origin_ns, std::uint32_t level)
+    : device_(device),
+      origin_ns_(origin_ns),
+      level_(level),
+      cpu_before_us_(thread_cpu_us()),
+      unit_of_slot_(static_cast<std::size_t>(device.instances()), -1) {
+  handoffs_us_.reserve(kHandoffs);
+  tick();
+}
+
+void CudaPort::tick() { now_ = monotonic_ns() - origin_ns_; }
+
+double CudaPort::busy_us() const { return thread_cpu_us() - cpu_before_us_; }
+
+void CudaPort::submit(StreamId stream, const WorkUnit& unit) {
+  if (in_flight_ == 0) last_event_ns_ = now_;
+  const InFlight flight = device_.submit(stream, unit, level_);
+  tells_blocks_ = unit.notify == Notify::kBlocks;
+  unit_of_slot_[flight.instance->slot()] = unit.id;
+  ++in_flight_;
+  add(flight);
+  if (seen_ns_ >= 0 && handoffs_us_.size() < kHandoffs) {
+    handoffs_us_.push_back(static_cast<double>(monotonic_ns() - origin_ns_ - seen_ns_) * 1e-3);
+  }
+  seen_ns_ = -1;
+}
+
+void CudaPort::poll(std::vector<gpu::Event>& events) {
+  const std::size_t before = events.size();
+  poll_units(events);
+  if (events.size() > before) last_event_ns_ = now_;
+}
+
+void CudaPort::ended(const InFlight& unit, TimeNs at, std::vector<gpu::Event>& events) {
+  --in_flight_;
+  if (seen_ns_ < 0) seen_ns_ = now_;
+  gpu::Event event;
+  event.unit = unit.unit;
+  event.done = true;
+  event.at_ns = at;
+  events.push_back(event);
+  if (!unit.last) return;
+  ++outputs_checked_;
+  if (!device_.release(unit)) {
+    throw Error("the output of a job of " + unit.instance->model().plan().name +
+                (unit.job < 0 ? " in the warm-up" : ", job " + std::to_string(unit.job) + ",") +
+                " is not what the model gives alone for the same input");
+  }
+}
+
+void CudaPort::drain_blocks(std::vector<gpu::Event>& events) {
+  if (!tells_blocks_) return;
+  device_.notes().drain([&](bool finished, std::int32_t slot, std::int64_t blocks) {
+    gpu::Event event;
+    event.kind = finished ? EventKind::kFinished : EventKind::kPlaced;
+    event.unit = unit_of_slot_[slot];
+    event.blocks = blocks;
+    events.push_back(event);
+  });
+}
+
+void PollingPort::poll_units(std::vector<gpu::Event>& events) {
+  // Ends before messages, for a unit's messages have all come when its end is seen; but they are
+  // reported in the order in which they happened.
+  std::size_t kept = 0;
+  std::size_t ends = units_.size();
+  for (std::size_t i = 0; i < units_.size(); ++i) {
+    if (!units_[i].ended()) {
+      std::swap(units_[kept++], units_[i]);
+    }
+  }
+  ends -= kept;
+  drain_blocks(events);
+  for (std::size_t i = kept; i < kept + ends; ++i) ended(units_[i], now(), events);
+  units_.resize(kept);
+}
+
+WatchedPort::WatchedPort(CudaDevice& device, TimeNs origin_ns, std::uint32_t level, int cpu)
+    : CudaPort(device, origin_ns, level),
+      submitted_(static_cast<std::size_t>(device.instances()) + 1),
+      ended_(static_cast<std::size_t>(device.instances()) + 1),
+      watcher_([this, origin_ns, cpu] { watch(origin_ns, cpu); }) {}
+
+WatchedPort::~WatchedPort() {
+  stop_ = true;
+  watcher_.join();
+}
+
+TimeNs WatchedPort::next_event_ns() const {
+  const Ended* first = ended_.front();
+  return first ? std::min(first->at_ns, now()) : kNever;
+}
+
+void WatchedPort::add(const InFlight& unit) {
+  units_.push_back(unit);
+  if (!submitted_.push(unit)) throw Error("more units on the GPU than it has instances");
+}
+
+void WatchedPort::poll_units(std::vector<gpu::Event>& events) {
+  while (const Ended* first = ended_.front()) {
+    const Ended end = *first;
+    ended_.pop();
+    std::erase_if(units_, [&](const InFlight& u) { return u.instance == end.unit.instance; });
+    ended(end.unit, end.at_ns, events);
+  }
+}
+
+void WatchedPort::watch(TimeNs origin_ns, int cpu) {
+  const OnCpu here(cpu);
+  std::vector<InFlight> units;
+  units.reserve(static_cast<std::size_t>(device_.instances()) + 1);
+  while (!stop_.load(std::memory_order_relaxed)) {
+    while (const InFlight* unit = submitted_.front()) {
+      units.push_back(*unit);
+      submitted_.pop();
+    }
+    TimeNs now = -1;
+    std::erase_if(units, [&](const InFlight& unit) {
+      if (!unit.ended()) return false;
+      if (now < 0) now = monotonic_ns() - origin_ns;
+      ended_.push({unit, now});  // never full: it has room for all that may be in flight
+      return true;
+    });
+  }
+}
+
+}  // namespace paella::gpu::cuda

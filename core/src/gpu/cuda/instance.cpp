@@ -1,0 +1,235 @@
+#include "paella/gpu/cuda/instance.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <numeric>
+#include <random>
+
+#include "paella/error.hpp"
+
+namespace paella::gpu::cuda {
+namespace {
+
+constexpr unsigned kSmemWithoutAsking = 48 * 1024;
+constexpr int kPoison = 0xff;  // NaN as a float
+
+OwnedModule load_module(const std::string& image, const std::string& what) {
+  Module module = nullptr;
+  driver().check(driver().module_load(&module, image.c_str()), what.c_str());
+  return OwnedModule(module);
+}
+
+// The functions of a module by symbol, each allowed the shared memory that its launches ask for.
+std::map<std::string, Function> functions(const LaunchPlan& plan, Module module) {
+  const Driver& d = driver();
+  std::map<std::string, Function> found;
+  std::map<std::string, unsigned> smem;
+  for (const Launch& launch : plan.launches) {
+    Function& function = found[launch.symbol];
+    if (!function) {
+      const std::string doing = "looking for kernel " + launch.symbol + " of " + plan.name;
+      d.check(d.module_function(&function, module, launch.symbol.c_str()), doing.c_str());
+    }
+    smem[launch.symbol] = std::max(smem[launch.symbol], launch.dynamic_smem);
+  }
+  for (const auto& [symbol, bytes] : smem) {
+    if (bytes <= kSmemWithoutAsking) continue;
+    const std::string doing = "asking for the shared memory of kernel " + symbol;
+    d.check(d.function_attribute(found[symbol], kMaxDynamicSharedMemory, static_cast<int>(bytes)),
+            doing.c_str());
+  }
+  return found;
+}
+
+std::size_t total(const std::vector<std::size_t>& sizes) {
+  return std::accumulate(sizes.begin(), sizes.end(), std::size_t{0});
+}
+
+std::size_t output_bytes(const LaunchPlan& plan) {
+  std::size_t sum = 0;
+  for (const Output& output : plan.outputs) sum += output.bytes;
+  return sum;
+}
+
+// Memory that may be empty.
+OwnedMemory memory_for(std::size_t bytes, const std::string& what) {
+  Pointer at = 0;
+  const std::string doing = "allocating " + std::to_string(bytes) + " bytes for " + what;
+  driver().check(driver().memory_alloc(&at, std::max<std::size_t>(bytes, 1)), doing.c_str());
+  return OwnedMemory(at);
+}
+
+}  // namespace
+
+LoadedModel::LoadedModel(LaunchPlan of) : plan_(std::move(of)) {
+  const LaunchPlan& plan = plan_;
+  plain_ = load_module(plan.plain, "loading the kernels of " + plan.name);
+  instrumented_ = load_module(plan.instrumented, "loading the instrumented kernels of " + plan.name);
+  auto plain = functions(plan, plain_.get());
+  auto instrumented = functions(plan, instrumented_.get());
+  for (const Launch& launch : plan.launches) {
+    kernels_.push_back({plain[launch.symbol], instrumented[launch.symbol]});
+  }
+  weights_ = memory_for(plan.weights.size(), "the weights of " + plan.name);
+  const OwnedStream stream = make_stream();
+  const Driver& d = driver();
+  const std::string doing = "copying the weights of " + plan.name;
+  if (!plan.weights.empty()) {
+    d.check(d.copy_in(weights_.get(), plan.weights.data(), plan.weights.size(), stream.get()),
+            doing.c_str());
+  }
+  d.check(d.stream_synchronize(stream.get()), doing.c_str());
+  for (std::string* large : {&plan_.weights, &plan_.plain, &plan_.instrumented}) {
+    std::string().swap(*large);
+  }
+}
+
+Instance::Instance(const LoadedModel& model, NoteRing& notes, std::int32_t slot,
+                   std::uint64_t seed)
+    : model_(model),
+      slot_(slot),
+      words_(&notes.words(slot)),
+      slot_at_(notes.slot_at(slot)),
+      words_at_(notes.words_at(slot)) {
+  const LaunchPlan& plan = model.plan();
+  const std::string what = "a job of " + plan.name;
+  arena_ = memory_for(plan.arena_bytes, what);
+  for (const std::size_t bytes : plan.inputs) inputs_.push_back(memory_for(bytes, what));
+  for (const Output& output : plan.outputs) {
+    const bool own = output.at.space == Space::kOutput;
+    outputs_.push_back(own ? memory_for(output.bytes, what) : OwnedMemory());
+  }
+  host_input_ = std::make_unique<MappedMemory>(std::max<std::size_t>(total(plan.inputs), 1));
+  host_output_ = std::make_unique<MappedMemory>(std::max<std::size_t>(output_bytes(plan), 1));
+  std::mt19937_64 random(seed);
+  auto* input = host_input_->as<float>();
+  for (std::size_t i = 0; i < total(plan.inputs) / sizeof(float); ++i) {
+    input[i] = static_cast<float>(random() >> 40) * 0x1p-23f - 1;
+  }
+  parameters_.resize(plan.launches.size());
+  for (std::size_t k = 0; k < plan.launches.size(); ++k) {
+    Parameters& p = parameters_[k];
+    for (const Place& place : plan.launches[k].args) p.values.push_back(address(place));
+    for (Pointer& value : p.values) p.pointers.push_back(&value);
+    for (void* more : {static_cast<void*>(&slot_at_), static_cast<void*>(&words_at_),
+                       static_cast<void*>(&level_)}) {
+      p.pointers.push_back(more);
+    }
+  }
+}
+
+Pointer Instance::address(const Place& place) const {
+  switch (place.space) {
+    case Space::kWeights: return model_.weights() + place.offset;
+    case Space::kArena: return arena_.get() + place.offset;
+    case Space::kInput: return inputs_.at(place.index).get() + place.offset;
+    case Space::kOutput: return outputs_.at(place.index).get() + place.offset;
+  }
+  return 0;
+}
+
+void Instance::copy_in(Stream stream) {
+  const Driver& d = driver();
+  const auto* from = host_input_->as<unsigned char>();
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    const std::size_t bytes = model_.plan().inputs[i];
+    d.check(d.copy_in(inputs_[i].get(), from, bytes, stream), "copying an input");
+    from += bytes;
+  }
+}
+
+void Instance::copy_out(Stream stream) {
+  const Driver& d = driver();
+  auto* to = host_output_->as<unsigned char>();
+  for (const Output& output : model_.plan().outputs) {
+    d.check(d.copy_out(to, address(output.at), output.bytes, stream), "copying an output");
+    to += output.bytes;
+  }
+}
+
+void Instance::enqueue(const WorkUnit& unit, Telling telling, std::uint32_t level, Stream stream) {
+  const Driver& d = driver();
+  if (unit.copy_in) copy_in(stream);
+  level_ = level;
+  for (std::int32_t k = unit.first_kernel; k < unit.last_kernel; ++k) {
+    const Launch& launch = model_.plan().launches[k];
+    const LoadedModel::Kernel& kernel = model_.kernels()[k];
+    const bool tells =
+        telling == Telling::kAll || (telling == Telling::kLast && k + 1 == unit.last_kernel);
+    const Result result =
+        d.launch(tells ? kernel.instrumented : kernel.plain, launch.grid[0], launch.grid[1],
+                 launch.grid[2], launch.block[0], launch.block[1], launch.block[2],
+                 launch.dynamic_smem, stream, parameters_[k].pointers.data(), nullptr);
+    if (result != kSuccess) {
+      const std::string doing =
+          "launching kernel " + std::to_string(k) + " of " + model_.plan().name;
+      d.check(result, doing.c_str());
+    }
+  }
+  if (unit.copy_out) copy_out(stream);
+}
+
+Instance::Executable* Instance::find(const WorkUnit& unit, Telling telling, std::uint32_t level) {
+  for (Executable& e : graphs_) {
+    if (e.first == unit.first_kernel && e.last == unit.last_kernel && e.telling == telling &&
+        e.level == level && e.copy_in == unit.copy_in && e.copy_out == unit.copy_out) {
+      return &e;
+    }
+  }
+  return nullptr;
+}
+
+void Instance::prepare_graph(const WorkUnit& unit, Telling telling, std::uint32_t level,
+                             Stream capturing) {
+  if (find(unit, telling, level)) return;
+  const Driver& d = driver();
+  d.check(d.capture_begin(capturing, kCaptureThreadLocal), "capturing a graph");
+  enqueue(unit, telling, level, capturing);
+  Graph graph = nullptr;
+  d.check(d.capture_end(capturing, &graph), "capturing a graph");
+  const OwnedGraph owned(graph);
+  GraphExec executable = nullptr;
+  d.check(d.graph_instantiate(&executable, graph, 0), "making a graph");
+  graphs_.push_back({unit.first_kernel, unit.last_kernel, telling, level, unit.copy_in,
+                     unit.copy_out, OwnedGraphExec(executable)});
+}
+
+void Instance::launch_graph(const WorkUnit& unit, Telling telling, std::uint32_t level,
+                            Stream stream) {
+  const Executable* executable = find(unit, telling, level);
+  if (!executable) throw Error("a graph of " + model_.plan().name + " was not prepared");
+  driver().check(driver().graph_launch(executable->graph.get(), stream), "launching a graph");
+}
+
+void Instance::run_alone(Telling telling, Stream stream) {
+  WorkUnit whole;
+  whole.last_kernel = static_cast<std::int32_t>(model_.kernels().size());
+  whole.copy_in = whole.copy_out = true;
+  poison();
+  enqueue(whole, telling, 1, stream);
+  const std::string doing = "running " + model_.plan().name + " alone";
+  driver().check(driver().stream_synchronize(stream), doing.c_str());
+}
+
+void Instance::make_reference(Stream stream) {
+  run_alone(Telling::kNone, stream);
+  const auto* output = host_output_->as<unsigned char>();
+  reference_.assign(output, output + output_bytes(model_.plan()));
+  run_alone(Telling::kAll, stream);
+  launches += static_cast<std::uint32_t>(model_.kernels().size());
+  if (!right()) {
+    throw Error("the instrumented kernels of " + model_.plan().name +
+                " compute something else than the plain ones");
+  }
+}
+
+void Instance::poison() {
+  std::memset(host_output_->as<void>(), kPoison, output_bytes(model_.plan()));
+}
+
+bool Instance::right() const {
+  return std::memcmp(host_output_->as<void>(), reference_.data(), reference_.size()) == 0;
+}
+
+}  // namespace paella::gpu::cuda

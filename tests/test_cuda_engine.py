@@ -1,0 +1,275 @@
+"""The engine's real device on a fake driver, which runs streams in a thread and injects faults."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_plan import compile_plan
+from test_driver import build_fake, fake  # noqa: F401 - fixtures
+
+HERE = Path(__file__).parent
+SYSTEMS = [
+    *("CUDA-SS", "CUDA-MS", "CUDA-Graphs", "Paella-SS", "Paella-MS-jbj", "Paella-MS-kbk"),
+    *("Paella", "Paella-seg"),
+]
+# In a process of its own, because a process has one driver: runs in turn on one engine.
+CODE = """
+import json, os, sys
+sys.path.insert(0, {here!r})
+from test_cuda_engine import made_engine, made_spec
+from paella import _core
+asked = json.loads(sys.stdin.read())
+told = []
+try:
+    engine = made_engine(**asked["engine"])
+    for run in asked["runs"]:
+        try:
+            result = engine.run(made_spec(**run))
+        except _core.Error as e:
+            told.append({{"error": str(e), "dead": engine.info["dead"]}})
+            continue
+        columns = {{k: v.tolist() for k, v in result.items() if k.endswith("_ns") or k == "model"}}
+        told.append(columns | {{"counters": result["counters"]}})
+    info = engine.info
+    engine.close()
+    told.append(info)
+except _core.Error as e:
+    told.append({{"error": str(e)}})
+print(json.dumps(told), flush=True)
+if any(t.get("dead") for t in told):
+    os._exit(0)
+"""
+MODELS = (3, 1, 7)  # kernels of each
+INSTANCES = [2, 1, 3]
+BLOCKS = (40, 1, 5, 17)  # of kernels, in turn
+
+
+def made_plan(name, kernels):
+    def launch(i):
+        source = ("input0", 4) if i == 0 else ("arena", (i + 1) % 2 * 256)
+        target = ("output0", 0) if i == kernels - 1 else ("arena", i % 2 * 256)
+        shape = {"grid": (BLOCKS[i % 4], 1, 1), "block": (32, 1, 1), "dynamic_smem": 0}
+        return {"symbol": "step", "args": [source, ("weights", 8), target], **shape}
+
+    return {
+        "name": name,
+        "plain": b"kernel step 3 plain",
+        "instrumented": b"kernel step 3 instrumented",
+        "kernels": [launch(i) for i in range(kernels)],
+        "weights": name.encode().ljust(12, b"."),
+        "arena_bytes": 512,
+        "inputs": [64],
+        "outputs": [("output0", 0, 64)],
+    }
+
+
+def made_engine(models=MODELS, instances=INSTANCES, **options):
+    from paella import _core
+
+    plans = [made_plan(f"m{i}", kernels) for i, kernels in enumerate(models)]
+    options = {"device": 0, "partition_sms": 0, "instances": instances, "seed": 1} | options
+    return _core.CudaEngine(plans, options)
+
+
+def made_spec(
+    system, jobs, gap_us=30, models=MODELS, instances=INSTANCES, cap=None, watchdog_s=5.0, **more
+):
+    """A run's specification with these models; `more` overrides the system's settings."""
+    from paella.config import resolve
+    from paella.schema import RunSpec
+    from paella.simulation import specification
+
+    run = resolve(RunSpec(system, jobs=1, overrides=more))
+    kernels = [
+        [(f"k{i}", BLOCKS[i % 4], 32, 32, 0, 5000, 0.0) for i in range(count)] for count in models
+    ]
+    spec = specification(run) | {
+        "models": [
+            {"name": f"m{i}", "kernels": k, "input_bytes": 64, "output_bytes": 64}
+            | {"weights_bytes": 12, "arena_bytes": 512}
+            for i, k in enumerate(kernels)
+        ],
+        "instances": list(instances),
+        "cap": cap or sum(instances),
+        "job_models": np.arange(jobs, dtype=np.int32) % len(models),
+        "job_due_ns": (np.arange(jobs) * gap_us * 1000).astype(np.int64),
+        **{"cpu": -1, "watcher_cpu": -1, "start_at_ns": 0, "watchdog_s": watchdog_s},
+    }
+    streams = spec["system"]["streams"]
+    spec["system"]["streams"] = spec["cap"] if streams > 32 else streams
+    return spec
+
+
+def serve(library, runs, env=(), **engine):
+    """What the engine says of each run, and last of itself; nothing may be left in the driver."""
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(here=str(HERE))],
+        input=json.dumps({"engine": engine, "runs": runs}),
+        env={**os.environ, "PAELLA_LIBCUDA": library, **dict(env)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+def check_served(result, jobs):
+    """All jobs once, each after it was due; their outputs were right."""
+    due, submitted, finished = (
+        np.array(result[f"{what}_ns"]) for what in ("due", "submitted", "finished")
+    )
+    assert len(finished) == jobs
+    assert (submitted >= due).all()
+    assert (finished > submitted).all()
+    assert result["counters"]["outputs_checked"] >= jobs
+
+
+def test_all_systems_serve_in_turn_on_one_engine(fake):  # noqa: F811
+    jobs = 60
+    runs = [{"system": s, "jobs": jobs} for s in SYSTEMS * 2]
+    *results, info = serve(fake, runs)
+    assert info == {
+        **{"dead": False, "name": "Fake 0", "compute_capability": "75.76"},
+        **{"driver_version": 13000, "sms": 16},
+    }
+    for run, result in zip(runs, results, strict=True):
+        check_served(result, jobs)
+        counters, kernels = result["counters"], sum(MODELS[i % 3] for i in range(jobs))
+        if run["system"] in ("Paella", "Paella-MS-kbk"):
+            warm_up = sum(n * (k + 2) for n, k in zip(INSTANCES, MODELS, strict=True))
+            assert counters["dispatches"] == kernels + 2 * jobs + warm_up
+            assert 0 < counters["handoff_us"]["p50"] <= counters["handoff_us"]["p99"]
+        elif run["system"].startswith("CUDA"):
+            assert counters["dispatches"] == jobs
+
+
+def test_a_ring_that_is_full_loses_no_block(fake):  # noqa: F811
+    run = {"system": "Paella", "jobs": 200, "gap_us": 0, "notify.blocks": "1"}
+    result, _ = serve(fake, [run])
+    check_served(result, 200)
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_any_small_mix_is_served(fake, data):  # noqa: F811
+    models = data.draw(st.lists(st.integers(1, 9), min_size=1, max_size=4), "models")
+    instances = [data.draw(st.integers(1, 3)) for _ in models]
+    cap = data.draw(st.integers(1, sum(instances)), "cap")
+    unit = data.draw(st.sampled_from(["kernel", "job", "{kernels: 2}", "{us: 12}"]))
+    launch = data.draw(st.sampled_from(["kernels", "graph"]))
+    notify = data.draw(st.sampled_from(["unit", "{blocks: 3}"]))
+    more = {"unit": unit, "launch": launch, "notify": notify, "kernels": "instrumented"}
+    mix = {"models": models, "instances": instances}
+    jobs = data.draw(st.integers(1, 50), "jobs")
+    gap_us = data.draw(st.sampled_from([0, 5, 100]), "gap")
+    run = {"jobs": jobs, "cap": cap, "gap_us": gap_us, **mix}
+    *results, _ = serve(
+        fake, [run | {"system": "Paella-seg"} | more, run | {"system": "CUDA-MS"}], **mix
+    )
+    for result in results:
+        check_served(result, jobs)
+
+
+def test_a_partition_is_made_of_green_contexts(fake, build_fake):  # noqa: F811
+    *results, info = serve(fake, [{"system": "Paella-seg", "jobs": 10}], partition_sms=8)
+    check_served(results[0], 10)
+    assert info["sms"] == 8
+    for library, sms, sentence in (
+        (fake, 17, "a partition of 17 SMs does not fit a GPU of 16"),
+        (fake, 5, "this GPU has no partition of 5 SMs; the next larger one has 8"),
+        (
+            build_fake("-DFAKE_CUDA_WITHOUT_GREEN"),
+            8,
+            "a partition of the GPU needs green contexts, which this driver lacks",
+        ),
+    ):
+        assert serve(library, [], partition_sms=sms) == [{"error": sentence}]
+
+
+def test_a_gpu_that_cannot_write_values_calls_a_host_function(fake):  # noqa: F811
+    env = {"FAKE_CUDA_NO_WRITE": "1"}
+    result, _ = serve(fake, [{"system": "CUDA-MS", "jobs": 30}], env)
+    check_served(result, 30)
+
+
+FIRST_USE = 2 * sum(n * k for n, k in zip(INSTANCES, MODELS, strict=True))  # launches before a run
+
+
+@pytest.mark.parametrize("system", ["CUDA-MS", "CUDA-Graphs", "Paella", "Paella-seg"])
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        (
+            {"FAKE_CUDA_FAULT": str(FIRST_USE + 60)},
+            "failed: CUDA_ERROR_ILLEGAL_ADDRESS (700), something else",
+        ),
+        ({"FAKE_CUDA_HANG": str(FIRST_USE + 60)}, " hang in stream "),
+        ({"FAKE_CUDA_WRONG": "18"}, " is not what the model gives alone for the same input"),
+    ],
+)
+def test_a_fault_in_a_run_is_one_sentence(fake, system, fault, sentence):  # noqa: F811
+    if system in ("CUDA-Graphs", "Paella-seg") and "WRONG" not in str(fault):
+        fault = {name: str(FIRST_USE + 5) for name in fault}  # when captured, which counts once
+    run = {"system": system, "jobs": 100, "watchdog_s": 0.5}
+    failed, after, *_ = serve(fake, [run, run], fault)
+    assert sentence in failed["error"]
+    assert failed["dead"]
+    assert after == {"error": "the GPU has failed in this process", "dead": True}
+
+
+@pytest.mark.parametrize(
+    ("env", "sentence"),
+    [
+        ({"FAKE_CUDA_INIT": "100"}, "starting the CUDA driver failed: CUDA_ERROR_NO_DEVICE (100)"),
+        ({"FAKE_CUDA_IMAGE": "209"}, "loading the kernels of m0 failed: CUDA_ERROR_NO_BINARY"),
+        ({"FAKE_CUDA_MEMORY": "4"}, " bytes for a job of m"),
+        ({"FAKE_CUDA_FAULT": "3"}, "running m0 alone failed: CUDA_ERROR_ILLEGAL_ADDRESS"),
+    ],
+)
+def test_an_engine_that_cannot_be_made_says_why(fake, env, sentence):  # noqa: F811
+    (failed,) = serve(fake, [], env)
+    assert sentence in failed["error"]
+    assert "\n" not in failed["error"]
+
+
+def test_what_a_real_gpu_does_not_serve(fake):  # noqa: F811
+    *results, info = serve(fake, [{"system": "MPS", "jobs": 5}, {"system": "CUDA-MS", "jobs": 5}])
+    assert results[0]["error"] == "one process with one issuing thread serves on a real GPU"
+    check_served(results[1], 5)
+    assert not info["dead"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("partition_sms", [0, 16])
+def test_all_systems_serve_on_a_device(tmp_path, partition_sms):
+    from paella import _core
+    from paella.compiler.nvcc import NvccError
+    from paella.hardware.plans import engine_plan
+    from paella.plan import read_plan
+
+    try:
+        (device, *_) = _core.cuda_devices()
+    except _core.Error as e:
+        pytest.skip(str(e))
+    arch = "sm_" + device["compute_capability"].replace(".", "")
+    try:
+        folders = [compile_plan(tmp_path / str(k), arch, kernels=k) for k in MODELS]
+    except NvccError as e:
+        pytest.skip(str(e))
+    plans = [engine_plan(read_plan(f), f.name, arch) for f in folders]
+    options = {"device": 0, "partition_sms": partition_sms, "instances": INSTANCES, "seed": 1}
+    engine = _core.CudaEngine(plans, options)
+    assert engine.info["sms"] == partition_sms or device["sms"]
+    for system in SYSTEMS * 2:
+        result = engine.run(made_spec(system, 300))
+        check_served(result, 300)
+    engine.close()
