@@ -273,3 +273,68 @@ def test_all_systems_serve_on_a_device(tmp_path, partition_sms):
         result = engine.run(made_spec(system, 300))
         check_served(result, 300)
     engine.close()
+
+
+# Kernels that go on for ever, or write to nowhere, at the 200th launch; they count in the weights.
+FAILING = """
+extern "C" __global__ void step(float* x, unsigned* w, float* y) {
+  const bool now = threadIdx.x == 0 && blockIdx.x == 0 && atomicAdd(w + 2, 1) == 200;
+  if (now) ACTION;
+  if (threadIdx.x == 0 && blockIdx.x == 0) y[0] = 1;
+}
+"""
+FAIL_CODE = """
+import os, sys
+sys.path.insert(0, {here!r})
+from test_cuda_engine import made_plan, made_spec
+from paella import _core
+plan = made_plan("m0", 3) | {{"weights": bytes(12)}}
+for kind in ("plain", "instrumented"):
+    plan[kind] = open(kind + ".cubin", "rb").read()
+engine = _core.CudaEngine(
+    [plan], {{"device": 0, "partition_sms": 0, "instances": [4], "seed": 1}}
+)
+try:
+    spec = made_spec("Paella-seg", 300, models=(3,), instances=[4], watchdog_s=1.0)
+    engine.run(spec)
+except _core.Error as e:
+    print(e, flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("action", "sentence"),
+    [
+        ("*(volatile int*)16 = 1", "CUDA_ERROR_ILLEGAL_ADDRESS"),
+        ("for (;;) clock64(), __nanosleep(100)", "of m0 hang in stream"),
+    ],
+)
+def test_a_kernel_that_fails_on_a_device(tmp_path, action, sentence):
+    from paella import _core
+    from paella.compiler.instrument import instrument
+    from paella.compiler.nvcc import NvccError, compile_cubin
+
+    try:
+        (device, *_) = _core.cuda_devices()
+    except _core.Error as e:
+        pytest.skip(str(e))
+    source = FAILING.replace("ACTION", action)
+    for kind, text in (("plain", source), ("instrumented", instrument(source))):
+        (tmp_path / f"{kind}.cu").write_text(text)
+        arch = "sm_" + device["compute_capability"].replace(".", "")
+        try:
+            compile_cubin(tmp_path / f"{kind}.cu", arch, tmp_path / f"{kind}.cubin")
+        except NvccError as e:
+            pytest.skip(str(e))
+    code = FAIL_CODE.format(here=str(HERE))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert sentence in done.stdout, done.stderr

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from paella import _core
 
-NAMES = ["ageing", "edf", "fifo", "round-robin", "sjf", "srpt"]
+NAMES = ["ageing", "edf", "fifo", "round-robin", "short-first", "sjf", "srpt"]
 
 
 @dataclass
@@ -103,6 +103,34 @@ class Srpt(ByRank):
         return job
 
 
+class ShortFirst(ByRank):
+    """Two classes by the models' shares of the work that has come, as floating-point numbers."""
+
+    def __init__(self, share=0.5):
+        super().__init__(lambda entry: self.ranks[entry.order])
+        self.share, self.arrivals = share, 0
+        self.total, self.work, self.short, self.ranks = {}, {}, set(), {}
+
+    def push(self, entry):
+        if entry.remaining_us >= entry.total_us:
+            self.arrived(entry)
+        is_short = entry.model in self.short
+        self.ranks[entry.order] = (not is_short, entry.remaining_us if is_short else entry.due_us)
+        super().push(entry)
+
+    def arrived(self, entry):
+        self.total[entry.model] = entry.total_us
+        self.work[entry.model] = self.work.get(entry.model, 0.0) + entry.total_us
+        self.arrivals += 1
+        if self.arrivals < 64 or self.arrivals % 64 == 0:
+            most = self.share * sum(self.work[m] for m in sorted(self.work))
+            self.short, so_far = set(), 0.0
+            for model in sorted(self.total, key=lambda m: (self.total[m], m)):
+                so_far += self.work[model]
+                if so_far <= most:
+                    self.short.add(model)
+
+
 REFERENCES = [
     ("fifo", {}, lambda: ByRank(lambda e: 0)),
     ("sjf", {}, lambda: ByRank(lambda e: e.total_us)),
@@ -111,6 +139,10 @@ REFERENCES = [
     ("ageing", {"alpha": 0.0}, lambda: ByRank(lambda e: e.remaining_us)),
     ("ageing", {"alpha": 2.0}, lambda: ByRank(lambda e: e.remaining_us + 2.0 * e.due_us)),
     ("round-robin", {}, RoundRobin),
+    ("short-first", {}, ShortFirst),
+    ("short-first", {"share": 0.0}, lambda: ByRank(lambda e: e.due_us)),
+    ("short-first", {"share": 0.2}, lambda: ShortFirst(0.2)),
+    ("short-first", {"share": 1.0}, lambda: ShortFirst(1.0)),
     ("srpt", {}, lambda: ByRank(lambda e: e.remaining_us)),
     ("srpt", {"threshold": 1e6}, lambda: ByRank(lambda e: e.remaining_us)),
     *(
@@ -314,6 +346,7 @@ def test_known_policies():
     options = {p["name"]: {o["name"]: o["default"] for o in p["options"]} for p in known}
     assert options == {
         "ageing": {"alpha": 0.1},
+        "short-first": {"share": 0.5},
         "edf": {},
         "fifo": {},
         "round-robin": {},
@@ -328,7 +361,12 @@ def test_known_policies():
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
-        ("srp", {}, "unknown policy 'srp', known are ageing, edf, fifo, round-robin, sjf, srpt"),
+        (
+            "srp",
+            {},
+            "unknown policy 'srp', known are ageing, edf, fifo, round-robin, "
+            "short-first, sjf, srpt",
+        ),
         ("srpt", {"alpha": 1}, "policy 'srpt' has no option 'alpha', it has threshold"),
         ("fifo", {"alpha": 1}, "policy 'fifo' has no option 'alpha', it has none"),
         (

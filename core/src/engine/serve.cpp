@@ -16,7 +16,7 @@ namespace {
 
 using gpu::cuda::CudaPort;
 
-constexpr TimeNs kLeadNs = 1'000'000;           // before the first request may be due
+constexpr TimeNs kLeadNs = 20'000'000;          // before the first request may be due
 constexpr TimeNs kHealthCheckNs = 100'000'000;  // without any event
 
 std::vector<gpu::StreamId> streams(std::int32_t count) {
@@ -135,7 +135,12 @@ ServeResult serve(const SimulationSpec& spec, const ServeOptions& options,
                  static_cast<std::uint32_t>(spec.system.notify_blocks));
   const TimeNs origin =
       options.start_at_ns > 0 ? options.start_at_ns : gpu::cuda::monotonic_ns() + kLeadNs;
-  Serving(spec, options, origin, device, result.jobs).run(result);
+  Serving serving(spec, options, origin, device, result.jobs);
+  if (const TimeNs late = gpu::cuda::monotonic_ns() - origin; late > 0) {
+    throw Error("the run was not ready when it was to start, but " + std::to_string(late / 1'000'000) +
+                " ms later");
+  }
+  serving.run(result);
   return result;
 }
 
