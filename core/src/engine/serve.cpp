@@ -4,6 +4,7 @@
 #include <memory>
 #include <numeric>
 
+#include "paella/clock.hpp"
 #include "paella/engine/direct.hpp"
 #include "paella/engine/dispatcher.hpp"
 #include "paella/engine/stages.hpp"
@@ -69,10 +70,17 @@ class Serving {
 
   void run(ServeResult& result) {
     TimeNs before = port_->now();
+    TimeNs driver_ns = port_->driver_ns();
+    std::int64_t steps = 0;
     while (!server_->done()) {
       port_->tick();
       const TimeNs now = port_->now();
       result.longest_turn_ns = std::max(result.longest_turn_ns, now - before);
+      if (port_->steps() != steps) {
+        result.own_ns += now - before - (port_->driver_ns() - driver_ns);
+        steps = port_->steps();
+        driver_ns = port_->driver_ns();
+      }
       before = now;
       const TimeNs wake = server_->wake_ns();
       if (wake <= now) server_->step();
@@ -134,7 +142,7 @@ ServeResult serve(const SimulationSpec& spec, const ServeOptions& options,
                  spec.system.graphs ? units(spec) : std::vector<gpu::WorkUnit>{},
                  static_cast<std::uint32_t>(spec.system.notify_blocks));
   const TimeNs origin =
-      options.start_at_ns > 0 ? options.start_at_ns : gpu::cuda::monotonic_ns() + kLeadNs;
+      options.start_at_ns > 0 ? options.start_at_ns : monotonic_ns() + kLeadNs;
   Serving(spec, options, origin, device, result.jobs).run(result);
   return result;
 }

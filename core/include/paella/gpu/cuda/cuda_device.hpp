@@ -40,17 +40,14 @@ Telling telling_of(const WorkUnit& unit);
 struct InFlight {
   UnitId unit = 0;
   Instance* instance = nullptr;
-  bool by_write = false;        // words().written, else words().finished
-  std::uint32_t expected = 0;   // launches finished by then
+  const std::uint32_t* word = nullptr;  // of mapped memory, which comes to `expected`
+  std::uint32_t expected = 0;
   std::int32_t job = -1, first_kernel = 0, last_kernel = 0;
   StreamId stream = 0;
   bool last = false;  // of its job
+  TimeNs submitted_ns = 0;  // CLOCK_MONOTONIC, when the driver's calls had returned
 
-  bool ended() const {
-    const SlotWords& words = instance->words();
-    if (by_write) return NoteRing::load(&words.written) != 0;
-    return static_cast<std::int32_t>(NoteRing::load(&words.finished) - expected) >= 0;
-  }
+  bool ended() const { return static_cast<std::int32_t>(NoteRing::load(word) - expected) >= 0; }
 };
 
 // Models loaded on a real GPU, with memories for all jobs that may be in flight. Everything is made
@@ -86,9 +83,14 @@ class CudaDevice {
   NoteRing& notes() { return *notes_; }
   const std::string& name(std::int32_t model) const { return models_[model]->plan().name; }
   int sms() const { return context_.sms(); }
+  // Time in the driver's calls of submit(), so far.
+  TimeNs driver_ns() const { return driver_ns_; }
   std::int32_t instances() const { return static_cast<std::int32_t>(instances_.size()); }
 
  private:
+  // A stream-ordered write of the instance's `written`.
+  void write_behind(Instance& instance, Stream stream) const;
+
   DeviceContext context_;
   std::unique_ptr<NoteRing> notes_;
   std::vector<std::unique_ptr<LoadedModel>> models_;
@@ -97,6 +99,7 @@ class CudaDevice {
   std::vector<Instance*> holding_;            // by unit
   bool writes_values_ = true;                 // the GPU can; else a host function does
   std::vector<OwnedStream> streams_;
+  TimeNs driver_ns_ = 0;
 };
 
 }  // namespace paella::gpu::cuda
