@@ -146,12 +146,12 @@ InFlight CudaDevice::submit(StreamId stream_id, const WorkUnit& unit, std::uint3
   Instance*& instance = holding_[unit.id];
   if (unit.copy_in) {
     auto& free = free_[unit.model];
+    while (free.empty() && check_output()) continue;
     if (free.empty()) {
       throw Error("more jobs of " + name(unit.model) + " in flight than it has instances");
     }
     instance = free.back();
     free.pop_back();
-    instance->poison();
   }
   const Telling telling = telling_of(unit);
   InFlight flight{unit.id, instance};
@@ -190,12 +190,21 @@ void CudaDevice::write_behind(Instance& instance, Stream stream) const {
           "asking for a notification");
 }
 
-bool CudaDevice::release(const InFlight& unit) {
-  Instance* instance = unit.instance;
+bool CudaDevice::check_output() {
+  if (unchecked_.empty()) return false;
+  const auto [instance, job] = unchecked_.back();
+  unchecked_.pop_back();
+  ++outputs_checked_;
+  if (!instance->right()) {
+    throw Error("the output of a job of " + instance->model().plan().name +
+                (job < 0 ? " in the warm-up" : ", job " + std::to_string(job) + ",") +
+                " is not what the model gives alone for the same input");
+  }
+  instance->poison();
   for (std::size_t m = 0; m < models_.size(); ++m) {
     if (&instance->model() == models_[m].get()) free_[m].push_back(instance);
   }
-  return instance->right();
+  return true;
 }
 
 void CudaDevice::check_health(StreamId stream) const {

@@ -231,6 +231,7 @@ void Instance::make_reference(Stream stream) {
     throw Error("the instrumented kernels of " + model_.plan().name +
                 " compute something else than the plain ones");
   }
+  poison();
 }
 
 void Instance::poison() {

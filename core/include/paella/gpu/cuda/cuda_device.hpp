@@ -73,10 +73,15 @@ class CudaDevice {
 
   // Streams 0 to count - 1, and the graphs of these units for all instances of their models.
   void prepare(std::int32_t streams, const std::vector<WorkUnit>& units, std::uint32_t level);
-  // A unit that copies in takes an instance of its model, which the job keeps until release().
+  // A unit that copies in takes an instance of its model, which the job keeps until release(). Error
+  // if the instance's last output, not yet looked at, is wrong.
   InFlight submit(StreamId stream, const WorkUnit& unit, std::uint32_t level);
-  // After the job's last unit has ended. False if the job's output is wrong.
-  bool release(const InFlight& unit);
+  // After the job's last unit has ended.
+  void release(const InFlight& unit) { unchecked_.push_back({unit.instance, unit.job}); }
+  // Looks at the output of a job released; false where all have been looked at. Error if it is
+  // wrong.
+  bool check_output();
+  std::int64_t outputs_checked() const { return outputs_checked_; }
   // Error if the GPU has failed.
   void check_health(StreamId stream) const;
 
@@ -95,7 +100,13 @@ class CudaDevice {
   std::unique_ptr<NoteRing> notes_;
   std::vector<std::unique_ptr<LoadedModel>> models_;
   std::vector<std::unique_ptr<Instance>> instances_;
+  struct Released {
+    Instance* instance;
+    std::int32_t job;
+  };
   std::vector<std::vector<Instance*>> free_;  // of each model
+  std::vector<Released> unchecked_;
+  std::int64_t outputs_checked_ = 0;
   std::vector<Instance*> holding_;            // by unit
   bool writes_values_ = true;                 // the GPU can; else a host function does
   std::vector<OwnedStream> streams_;

@@ -28,10 +28,9 @@ class CudaPort : public Port {
 
   std::int64_t in_flight() const { return in_flight_; }
   TimeNs last_event_ns() const { return last_event_ns_; }
-  std::int64_t outputs_checked() const { return outputs_checked_; }
   // Any unit on the GPU; there has to be one.
   virtual const InFlight& oldest() const = 0;
-  // Units submitted and ended so far, and the time in the driver for it.
+  // Units submitted and events so far, and the time in the driver for it.
   std::int64_t steps() const { return steps_; }
   TimeNs driver_ns() const { return device_.driver_ns(); }
   // From the end of a unit, as seen here, until the next unit of any job had been issued; where
@@ -52,10 +51,18 @@ class CudaPort : public Port {
   TimeNs origin_ns_, now_ = 0;
   std::uint32_t level_;
   double cpu_before_us_;
-  std::int64_t in_flight_ = 0, outputs_checked_ = 0, steps_ = 0;
+  std::int64_t in_flight_ = 0, steps_ = 0;
   TimeNs last_event_ns_ = 0;
   bool saw_end_ = false;  // in this turn, with no submit() since
-  std::vector<UnitId> unit_of_slot_;  // on the GPU, for messages of blocks
+  // Of a slot, which has one unit on the GPU at a time: what its kernels have told since the last
+  // turn, placed and finished.
+  struct Blocks {
+    UnitId unit = -1;
+    std::int32_t messages[2] = {0, 0};
+    std::int64_t count[2] = {0, 0};
+  };
+  std::vector<Blocks> blocks_;
+  std::vector<std::int32_t> told_;  // the slots that have told something
   std::vector<double> handoffs_us_;
   bool tells_blocks_ = false;
 };

@@ -55,7 +55,7 @@ class Instance {
   // Runs the whole model alone, and keeps its outputs for right() to compare with; then runs each
   // instrumented kernel, which has to give the same. Error if it does not.
   void make_reference(Stream stream);
-  // Before a job, so that an output that does not come is seen.
+  // Before the next job, so that an output that does not come is seen.
   void poison();
   bool right() const;
 
