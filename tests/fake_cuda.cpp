@@ -47,6 +47,12 @@ int number(const char* name) { return std::atoi(setting(name).c_str()); }
 // The n-th call with the setting n.
 bool its_turn(const char* name, std::atomic<int>& calls) { return ++calls == number(name); }
 
+// As well aligned as a driver's.
+void* allocate(std::size_t bytes, std::size_t alignment) {
+  const std::size_t size = (bytes + alignment - 1) / alignment * alignment;
+  return std::memset(std::aligned_alloc(alignment, size), 0, size);
+}
+
 std::atomic<int> handles{0};  // made and not yet destroyed
 std::atomic<int> broken{0};   // what every call answers after a kernel has failed
 
@@ -372,7 +378,7 @@ FAKE cuMemAlloc_v2(Address* at, std::size_t bytes) {
   if (its_turn("FAKE_CUDA_MEMORY", calls)) return kOutOfMemory;
   if (broken) return broken;
   ++handles;
-  *at = reinterpret_cast<Address>(std::calloc(bytes, 1));
+  *at = reinterpret_cast<Address>(allocate(bytes, 256));
   return 0;
 }
 FAKE cuMemFree_v2(Address at) {
@@ -381,7 +387,7 @@ FAKE cuMemFree_v2(Address at) {
 }
 FAKE cuMemHostAlloc(void** at, std::size_t bytes, unsigned) {
   ++handles;
-  return *at = std::calloc(bytes, 1), 0;
+  return *at = allocate(bytes, 4096), 0;
 }
 FAKE cuMemFreeHost(void* at) {
   std::free(at);
