@@ -19,7 +19,7 @@ from paella.results import read_run
 from paella.workflow_config import Workflow
 
 ROOT = Path(__file__).parents[1]
-OVERLAYS = ("quick", "seeds", "h100-40sm", "t4")
+OVERLAYS = ("quick", "seeds", "h100-40sm", "t4", "cuda")
 
 
 def merged(*overlays):
@@ -97,6 +97,8 @@ BAD = {
     "unknown key sytems; did you mean systems?": {"experiments": {"fig11": {"sytems": []}}},
     "unknown key job; did you mean jobs?": {"job": 5},
     "unknown value cudo; did you mean cuda?": {"backend": "cudo"},
+    "experiments.fig11: Triton is modelled: it is for simulation only": {"backend": "cuda"},
+    "attempts: expected int >= 1": {"attempts": 0},
     "jobs: expected int >= 1": {"jobs": 0},
     "seeds: expected array of length >= 1": {"seeds": []},
     "experiments.fig11.sigmas": {"experiments": {"fig11": {"sigmas": [2, -1]}}},
@@ -416,3 +418,40 @@ def test_the_report_is_one_page_with_captions(done):
     assert "Claims" in page
     assert "Tail latency against throughput, eight models" in page
     assert "Fairness against mean latency" in page
+
+
+@pytest.mark.workflow
+def test_on_a_gpu_runs_have_the_machine_and_missing_plans_are_made(tiny):
+    (tiny / "cuda.yaml").write_text("backend: cuda\npin: 2,3\n")
+    (tiny / "plans" / "resnet18").mkdir(parents=True)
+    (tiny / "plans" / "resnet18" / "plan.json").write_text("{}")
+    tiny.command(f'echo "$*" >> {tiny / "calls"}\nexit 1')
+    overlays = ("fig11", "--configfile", "tiny.yaml", "cuda.yaml", "--cores", "2")
+    planned = tiny.planned(*overlays)
+    assert (planned["make_plan"], planned["run_system"]) == (7, 4)
+    target = "results/tiny/cuda-h100/fig11/Paella/sigma2_iat180_seed1.parquet"
+    for model in {m.model for m in Config(ROOT / "config").mix("fig11").models}:
+        (tiny / "plans" / model).mkdir(exist_ok=True)
+        (tiny / "plans" / model / "plan.json").write_text("{}")
+    output = tiny.snakemake(target, *overlays[1:], status=1)
+    assert "threads: 2" in output
+    assert "gpu=1" in output
+    (call,) = (tiny / "calls").read_text().splitlines()
+    assert "--backend cuda --device h100" in call
+    assert "--plans plans --attempts 3 --cores 2,3 " in call
+
+
+@pytest.mark.workflow
+def test_a_slice_of_the_runs_ends_and_the_next_one_goes_on(tiny):
+    tiny.command('case "$*" in run*) sleep 3;; esac')
+    slices = ("fig11", "--configfile", "tiny.yaml", "--cores", "1")
+    process = tiny.start(*slices)
+    with process.stdout as lines:
+        assert any("1 of 7 steps" in line for line in lines)
+        os.killpg(process.pid, signal.SIGINT)  # as timeout -s INT does
+        assert process.wait(60) == 1
+    done = len(list(tiny.folder.rglob("*.parquet")))
+    assert 1 <= done < 4
+    tiny.command()
+    output = tiny.snakemake(*slices)
+    assert re.search(rf"^run_system +{4 - done}$", output, re.MULTILINE)

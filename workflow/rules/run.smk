@@ -1,13 +1,19 @@
 # Everything that decides a run's result is a param, so that a change of it reruns the run and
-# a cache shared between workflows keeps configurations apart.
+# a cache shared between workflows keeps configurations apart. On a GPU a run has the machine to
+# itself, and is measured anew rather than taken from a cache.
 rule run_system:
+    input:
+        lambda w: WORKFLOW.plans(w.experiment),
     output:
         f"{RESULTS}/{RUN}.parquet",
     log:
         f"{LOGS}/{RUN}.log",
-    cache: "omit-software"
+    cache: False if ON_GPU else "omit-software"
     conda:
         "../../envs/paella.yaml"
+    threads: (workflow.cores or 1) if ON_GPU else 1
+    resources:
+        gpu=1 if ON_GPU else 0,
     params:
         backend=WORKFLOW.settings.backend,
         device=WORKFLOW.settings.device,
@@ -22,6 +28,7 @@ rule run_system:
         options=lambda w: [
             *(["--rescale"] if WORKFLOW.settings.rescale else []),
             *(f"--set {key}={value}" for key, value in planned(w).overrides.items()),
+            *WORKFLOW.hardware_options,
         ],
         definitions=lambda w: WORKFLOW.digest(w.experiment, w.system),
         engine=ENGINE,

@@ -178,6 +178,7 @@ def run(args: argparse.Namespace) -> None:
     if args.timeline:
         check_writable(timeline_path(args.out))
     given = {"plans": args.plans, "cores": args.cores, "attempts": args.attempts}
+    given |= {"watchdog_s": args.watchdog}
     given = {name: value for name, value in given.items() if value is not None}
     if given and resolved.spec.backend != "cuda":
         raise UsageError(f"--{next(iter(given))} is for --backend cuda")

@@ -154,6 +154,9 @@ class WorkflowConfig(Strict):
     rescale: bool  # stretch every trace to its nominal rate
     jobs: Count
     imported: list[str]  # results of the published artifact to draw over ours
+    plans: str  # folder; this and the next two of backend cuda only
+    attempts: Annotated[int, Meta(ge=1, le=10)]  # of a run that is disturbed
+    pin: str | None  # cores, as paella run has them
 
 
 class Workflow:
@@ -178,6 +181,27 @@ class Workflow:
     def folder(self) -> str:
         """Of this configuration's outputs, below results/ and figures/."""
         return f"{self.settings.prefix}{self.settings.backend}-{self.settings.device}"
+
+    @property
+    def hardware_options(self) -> list[str]:
+        """What paella run is told besides, on a GPU."""
+        settings = self.settings
+        if settings.backend != "cuda":
+            return []
+        options = ["--plans", settings.plans, "--attempts", str(settings.attempts)]
+        return options + (["--cores", settings.pin] if settings.pin else [])
+
+    def plans(self, experiment: str) -> list[str]:
+        """The launch plans that an experiment's runs need."""
+        if self.settings.backend != "cuda":
+            return []
+        models = self.config.mix(self.experiments[experiment].mix).models
+        return [f"{self.settings.plans}/{entry.model}/plan.json" for entry in models]
+
+    @property
+    def arch(self) -> str:
+        """Of the GPU that the profile was measured on."""
+        return f"sm_{self.profile.device.compute_capability.replace('.', '')}"
 
     @functools.cached_property
     def by_path(self) -> dict[str, RunOf]:
@@ -241,6 +265,11 @@ class Workflow:
                 raise unknown(f"model in the panels of {experiment.name}:", name, models)
         for system in experiment.systems:
             self.digest(experiment.name, system)
+            if self.settings.backend == "cuda" and self.config.system(system).modelled:
+                raise ConfigError(
+                    f"{WHERE}: experiments.{experiment.name}: {system} is modelled: "
+                    "it is for simulation only"
+                )
 
 
 def _settings(raw: dict[str, Any]) -> WorkflowConfig:
