@@ -4,6 +4,7 @@
 #include <memory>
 #include <numeric>
 
+#include "paella/clock.hpp"
 #include "paella/engine/direct.hpp"
 #include "paella/engine/dispatcher.hpp"
 #include "paella/engine/stages.hpp"
@@ -18,6 +19,7 @@ using gpu::cuda::CudaPort;
 
 constexpr TimeNs kLeadNs = 20'000'000;          // before the first request may be due
 constexpr TimeNs kHealthCheckNs = 100'000'000;  // without any event
+constexpr TimeNs kPreemptedNs = 200'000;        // more than any turn of its own
 
 std::vector<gpu::StreamId> streams(std::int32_t count) {
   std::vector<gpu::StreamId> ids(count);
@@ -69,13 +71,23 @@ class Serving {
 
   void run(ServeResult& result) {
     TimeNs before = port_->now();
+    TimeNs outside_ns = device_.outside_ns();
+    std::int64_t steps = 0;
+    const std::int64_t checked = device_.outputs_checked();
     while (!server_->done()) {
       port_->tick();
       const TimeNs now = port_->now();
       result.longest_turn_ns = std::max(result.longest_turn_ns, now - before);
+      if (port_->steps() != steps) {
+        const TimeNs own = now - before - (device_.outside_ns() - outside_ns);
+        if (own < kPreemptedNs) result.own_ns += own;
+        steps = port_->steps();
+        outside_ns = device_.outside_ns();
+      }
       before = now;
       const TimeNs wake = server_->wake_ns();
       if (wake <= now) server_->step();
+      if (port_->steps() == steps) device_.check_output();  // as there is time
       if (port_->in_flight() > 0) {
         watch(now);
       } else if (wake == kNever && !server_->done() && server_->wake_ns() == kNever) {
@@ -84,7 +96,8 @@ class Serving {
     }
     result.counters = counters_();
     result.elapsed_ns = port_->now();
-    result.outputs_checked = port_->outputs_checked();
+    while (device_.check_output()) continue;
+    result.outputs_checked = device_.outputs_checked() - checked;
     result.handoffs_us = port_->handoffs_us();
   }
 
@@ -134,9 +147,9 @@ ServeResult serve(const SimulationSpec& spec, const ServeOptions& options,
                  spec.system.graphs ? units(spec) : std::vector<gpu::WorkUnit>{},
                  static_cast<std::uint32_t>(spec.system.notify_blocks));
   const TimeNs origin =
-      options.start_at_ns > 0 ? options.start_at_ns : gpu::cuda::monotonic_ns() + kLeadNs;
+      options.start_at_ns > 0 ? options.start_at_ns : monotonic_ns() + kLeadNs;
   Serving serving(spec, options, origin, device, result.jobs);
-  if (const TimeNs late = gpu::cuda::monotonic_ns() - origin; late > 0) {
+  if (const TimeNs late = monotonic_ns() - origin; late > 0) {
     throw Error("the run was not ready when it was to start, but " + std::to_string(late / 1'000'000) +
                 " ms later");
   }
