@@ -375,7 +375,7 @@ def parse(argv):
     add("--runs", metavar="DIR", help="keep each run's jobs too")
     add("--plans", default="plans", help="folder of launch plans (plans)")
     add("--cores", help="for the engine's threads, as in 2,3")
-    add("--attempts", type=int, default=3, help="of a disturbed run (3)")
+    add("--attempts", type=int, default=2, help="of a disturbed run (2)")
     add("--other-gpu", action="store_true", help="of another name, with as many SMs")
     add("--systems-file", metavar="FILE.yaml", help="more systems, as in config/systems.yaml")
     add("--config", metavar="DIR", help="configuration folder")

@@ -97,6 +97,7 @@ def test_a_daemon_that_is_there_already_is_left_alone(control):
 
 @pytest.mark.parametrize("no_pid", ["", "1"])
 def test_a_daemon_that_dies_is_noticed(control, monkeypatch, no_pid):
+    monkeypatch.setattr(mps, "ASK_AGAIN_S", 0.0)
     daemon = mps.Daemon(control)
     os.kill(daemon.pid, signal.SIGKILL)
     (control / "pipe" / "control").unlink()

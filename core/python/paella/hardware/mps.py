@@ -16,6 +16,7 @@ from paella.hardware.settings import RunError
 CONTROL = "nvidia-cuda-mps-control"
 ANSWER_S = 10.0
 GONE_S = 5.0
+ASK_AGAIN_S = 5.0  # where a look is a process of its own, which disturbs
 
 
 class MpsError(PaellaError):
@@ -30,7 +31,7 @@ class Daemon:
         if program is None:
             raise MpsError(f"MPS needs {CONTROL}, which is not in PATH")
         self._program, self._pipe = program, folder / "pipe"
-        self._log = folder / "log"
+        self._log, self._asked_s = folder / "log", -ASK_AGAIN_S
         self.variables = {
             "CUDA_MPS_PIPE_DIRECTORY": str(self._pipe),
             "CUDA_MPS_LOG_DIRECTORY": str(self._log),
@@ -61,7 +62,7 @@ class Daemon:
             raise MpsError(f"the MPS daemon has not started within {ANSWER_S:g} s") from None
         except (OSError, subprocess.SubprocessError) as e:
             raise MpsError(f"the MPS daemon does not start: {e}{self._last_words()}") from None
-        if self._ask("get_server_list") is None:
+        if not self._is_there():
             raise MpsError(f"the MPS daemon does not answer{self._last_words()}")
 
     @property
@@ -72,10 +73,17 @@ class Daemon:
 
     def check_alive(self) -> None:
         """RunError if the daemon has died; cheap where it has left its process id."""
-        pid = self.pid
-        alive = _is_alive(pid) if pid else self._ask("get_server_list") is not None
-        if not alive:
+        if self.pid is None and time.monotonic() < self._asked_s + ASK_AGAIN_S:
+            return
+        if not self._is_there():
             raise RunError(f"the MPS daemon died during the run{self._last_words()}")
+
+    def _is_there(self) -> bool:
+        pid = self.pid
+        if pid:
+            return _is_alive(pid)
+        self._asked_s = time.monotonic()
+        return self._ask("get_server_list") is not None
 
     def close(self) -> None:
         """Ends the daemon and its servers, by force if it does not listen; may be called again."""
