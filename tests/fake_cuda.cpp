@@ -9,8 +9,10 @@
 //
 // Faults, by environment: FAKE_CUDA_INIT, FAKE_CUDA_LAUNCH, FAKE_CUDA_IMAGE (what these calls
 // answer); FAKE_CUDA_MEMORY, FAKE_CUDA_FAULT, FAKE_CUDA_HANG, FAKE_CUDA_WRONG (the n-th allocation
-// fails, kernel fails or never ends, copy to the host is wrong); FAKE_CUDA_NO_WRITE.
+// fails, kernel fails or never ends, copy to the host is wrong); FAKE_CUDA_NO_WRITE. With
+// FAKE_CUDA_PACE_NS the thread rests for so long between two operations.
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -108,31 +110,38 @@ class Gpu {
   }
   void forget(Stream* stream) {
     const std::lock_guard lock(mutex_);
+    if (next_ != streams_.end() && *next_ == stream) ++next_;
     streams_.erase(stream);
   }
   std::atomic<bool> hangs{false};
 
  private:
   void run() {
+    const std::chrono::nanoseconds pace(number("FAKE_CUDA_PACE_NS"));
     while (!stop_) {
       bool worked = false;
       {
         const std::lock_guard lock(mutex_);
-        for (auto it = streams_.begin(); it != streams_.end();) {
-          auto& operations = (*it)->operations;
+        // A round, or its next operation.
+        if (next_ == streams_.end()) next_ = streams_.begin();
+        while (next_ != streams_.end() && !(worked && pace.count())) {
+          auto& operations = (*next_)->operations;
           if (!broken && operations.front()()) {
             operations.pop_front();
             worked = true;
           }
-          it = operations.empty() ? streams_.erase(it) : std::next(it);
+          next_ = operations.empty() ? streams_.erase(next_) : std::next(next_);
         }
       }
       if (!worked) std::this_thread::yield();
+      const auto rested = std::chrono::steady_clock::now() + pace;
+      while (worked && std::chrono::steady_clock::now() < rested) continue;
     }
   }
 
   std::mutex mutex_;
   std::set<Stream*> streams_;  // with operations
+  std::set<Stream*>::iterator next_ = streams_.end();
   std::atomic<bool> stop_{false};
   std::thread thread_;
 } gpu;
@@ -341,6 +350,7 @@ FAKE cuStreamEndCapture(void* stream, void** graph) {
 FAKE cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long) {
   return make(executable, new Graph(*static_cast<Graph*>(graph)));
 }
+FAKE cuGraphUpload(void*, void*) { return broken; }
 FAKE cuGraphLaunch(void* executable, void* stream) {
   for (const Operation& operation : static_cast<Graph*>(executable)->operations) {
     if (int answer = gpu.add(static_cast<Stream*>(stream), operation)) return answer;

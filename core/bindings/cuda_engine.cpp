@@ -117,6 +117,9 @@ class CudaEngine {
     counters["elapsed_ns"] = result.elapsed_ns;
     counters["outputs_checked"] = result.outputs_checked;
     counters["loop_gap_max_us"] = static_cast<double>(result.longest_turn_ns) * 1e-3;
+    counters["decision_ns_per_dispatch"] =
+        static_cast<double>(result.own_ns) /
+        static_cast<double>(std::max<std::int64_t>(result.counters.dispatches, 1));
     py::dict handoff;
     handoff["count"] = result.handoffs_us.size();
     handoff["p50"] = quantile(result.handoffs_us, 0.5);

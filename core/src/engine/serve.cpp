@@ -4,6 +4,7 @@
 #include <memory>
 #include <numeric>
 
+#include "paella/clock.hpp"
 #include "paella/engine/direct.hpp"
 #include "paella/engine/dispatcher.hpp"
 #include "paella/engine/stages.hpp"
@@ -69,13 +70,22 @@ class Serving {
 
   void run(ServeResult& result) {
     TimeNs before = port_->now();
+    TimeNs driver_ns = port_->driver_ns();
+    std::int64_t steps = 0;
+    const std::int64_t checked = device_.outputs_checked();
     while (!server_->done()) {
       port_->tick();
       const TimeNs now = port_->now();
       result.longest_turn_ns = std::max(result.longest_turn_ns, now - before);
+      if (port_->steps() != steps) {
+        result.own_ns += now - before - (port_->driver_ns() - driver_ns);
+        steps = port_->steps();
+        driver_ns = port_->driver_ns();
+      }
       before = now;
       const TimeNs wake = server_->wake_ns();
       if (wake <= now) server_->step();
+      if (port_->steps() == steps) device_.check_output();  // as there is time
       if (port_->in_flight() > 0) {
         watch(now);
       } else if (wake == kNever && !server_->done() && server_->wake_ns() == kNever) {
@@ -84,7 +94,8 @@ class Serving {
     }
     result.counters = counters_();
     result.elapsed_ns = port_->now();
-    result.outputs_checked = port_->outputs_checked();
+    while (device_.check_output()) continue;
+    result.outputs_checked = device_.outputs_checked() - checked;
     result.handoffs_us = port_->handoffs_us();
   }
 
@@ -134,7 +145,7 @@ ServeResult serve(const SimulationSpec& spec, const ServeOptions& options,
                  spec.system.graphs ? units(spec) : std::vector<gpu::WorkUnit>{},
                  static_cast<std::uint32_t>(spec.system.notify_blocks));
   const TimeNs origin =
-      options.start_at_ns > 0 ? options.start_at_ns : gpu::cuda::monotonic_ns() + kLeadNs;
+      options.start_at_ns > 0 ? options.start_at_ns : monotonic_ns() + kLeadNs;
   Serving(spec, options, origin, device, result.jobs).run(result);
   return result;
 }

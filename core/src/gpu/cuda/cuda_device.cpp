@@ -2,6 +2,7 @@
 
 #include <numeric>
 
+#include "paella/clock.hpp"
 #include "paella/error.hpp"
 
 namespace paella::gpu::cuda {
@@ -122,7 +123,12 @@ CudaDevice::~CudaDevice() {
 
 void CudaDevice::prepare(std::int32_t streams, const std::vector<WorkUnit>& units,
                          std::uint32_t level) {
-  while (streams_.size() < static_cast<std::size_t>(streams)) streams_.push_back(make_stream());
+  const Driver& d = driver();
+  while (streams_.size() < static_cast<std::size_t>(streams)) {
+    streams_.push_back(make_stream());
+    instances_.front()->try_stream(streams_.back().get());
+    d.check(d.stream_synchronize(streams_.back().get()), "trying a stream");
+  }
   holding_.resize(std::max(holding_.size(), instances_.size() + 1));
   const OwnedStream capturing = make_stream();
   for (const WorkUnit& unit : units) {
@@ -132,6 +138,7 @@ void CudaDevice::prepare(std::int32_t streams, const std::vector<WorkUnit>& unit
       instance->prepare_graph(unit, telling, telling == Telling::kAll ? level : 1, capturing.get());
     }
   }
+  d.check(d.stream_synchronize(capturing.get()), "uploading graphs");
 }
 
 InFlight CudaDevice::submit(StreamId stream_id, const WorkUnit& unit, std::uint32_t level) {
@@ -139,12 +146,12 @@ InFlight CudaDevice::submit(StreamId stream_id, const WorkUnit& unit, std::uint3
   Instance*& instance = holding_[unit.id];
   if (unit.copy_in) {
     auto& free = free_[unit.model];
+    while (free.empty() && check_output()) continue;
     if (free.empty()) {
       throw Error("more jobs of " + name(unit.model) + " in flight than it has instances");
     }
     instance = free.back();
     free.pop_back();
-    instance->poison();
   }
   const Telling telling = telling_of(unit);
   InFlight flight{unit.id, instance};
@@ -153,37 +160,51 @@ InFlight CudaDevice::submit(StreamId stream_id, const WorkUnit& unit, std::uint3
   flight.last_kernel = unit.last_kernel;
   flight.stream = stream_id;
   flight.last = unit.copy_out;
-  flight.by_write = telling == Telling::kNone || ends_with_copy(unit);
   if (telling == Telling::kLast) ++instance->launches;
   if (telling == Telling::kAll) instance->launches += unit.last_kernel - unit.first_kernel;
-  flight.expected = instance->launches;
   SlotWords& words = instance->words();
-  if (flight.by_write) __atomic_store_n(&words.written, 0, __ATOMIC_RELEASE);
+  const bool by_write = telling == Telling::kNone || ends_with_copy(unit);
+  if (by_write) __atomic_store_n(&words.written, 0, __ATOMIC_RELEASE);
+  flight.word = by_write ? &words.written : &words.finished;
+  flight.expected = by_write ? 1 : instance->launches;
 
   const std::uint32_t at_level = telling == Telling::kAll ? level : 1;
   const Stream stream = streams_[stream_id].get();
+  const TimeNs before = monotonic_ns();
   if (unit.as_graph) {
     instance->launch_graph(unit, telling, at_level, stream);
   } else {
     instance->enqueue(unit, telling, at_level, stream);
   }
-  if (!flight.by_write) return flight;
-  const Driver& d = driver();
-  if (writes_values_) {
-    const Pointer at = notes_->words_at(instance->slot()) + offsetof(SlotWords, written);
-    d.check(d.stream_write_value(stream, at, 1, 0), "asking for a notification");
-  } else {
-    d.check(d.launch_host(stream, &write_word, &words.written), "asking for a notification");
-  }
+  if (by_write) write_behind(*instance, stream);
+  flight.submitted_ns = monotonic_ns();
+  driver_ns_ += flight.submitted_ns - before;
   return flight;
 }
 
-bool CudaDevice::release(const InFlight& unit) {
-  Instance* instance = unit.instance;
+void CudaDevice::write_behind(Instance& instance, Stream stream) const {
+  const Driver& d = driver();
+  const Pointer at = notes_->words_at(instance.slot()) + offsetof(SlotWords, written);
+  d.check(writes_values_ ? d.stream_write_value(stream, at, 1, 0)
+                         : d.launch_host(stream, &write_word, &instance.words().written),
+          "asking for a notification");
+}
+
+bool CudaDevice::check_output() {
+  if (unchecked_.empty()) return false;
+  const auto [instance, job] = unchecked_.back();
+  unchecked_.pop_back();
+  ++outputs_checked_;
+  if (!instance->right()) {
+    throw Error("the output of a job of " + instance->model().plan().name +
+                (job < 0 ? " in the warm-up" : ", job " + std::to_string(job) + ",") +
+                " is not what the model gives alone for the same input");
+  }
+  instance->poison();
   for (std::size_t m = 0; m < models_.size(); ++m) {
     if (&instance->model() == models_[m].get()) free_[m].push_back(instance);
   }
-  return instance->right();
+  return true;
 }
 
 void CudaDevice::check_health(StreamId stream) const {

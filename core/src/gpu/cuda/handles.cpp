@@ -1,6 +1,7 @@
 #include "paella/gpu/cuda/handles.hpp"
 
 #include <cstring>
+#include <string>
 
 #include "paella/error.hpp"
 
@@ -25,7 +26,8 @@ CurrentContext::~CurrentContext() {
 
 MappedMemory::MappedMemory(std::size_t bytes) {
   const Driver& d = driver();
-  d.check(d.host_alloc(&host_, bytes, kHostAllocDeviceMap), "allocating page-locked memory");
+  const std::string doing = "allocating " + std::to_string(bytes) + " bytes of page-locked memory";
+  d.check(d.host_alloc(&host_, bytes, kHostAllocDeviceMap), doing.c_str());
   std::memset(host_, 0, bytes);
   const Result mapped = d.host_pointer(&device_, host_, 0);
   if (mapped != kSuccess) {

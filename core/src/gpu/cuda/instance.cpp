@@ -108,6 +108,7 @@ Instance::Instance(const LoadedModel& model, NoteRing& notes, std::int32_t slot,
     input[i] = static_cast<float>(random() >> 40) * 0x1p-23f - 1;
   }
   parameters_.resize(plan.launches.size());
+  graphs_.resize(plan.launches.size() + 1);
   for (std::size_t k = 0; k < plan.launches.size(); ++k) {
     Parameters& p = parameters_[k];
     for (const Place& place : plan.launches[k].args) p.values.push_back(address(place));
@@ -171,9 +172,9 @@ void Instance::enqueue(const WorkUnit& unit, Telling telling, std::uint32_t leve
 }
 
 Instance::Executable* Instance::find(const WorkUnit& unit, Telling telling, std::uint32_t level) {
-  for (Executable& e : graphs_) {
-    if (e.first == unit.first_kernel && e.last == unit.last_kernel && e.telling == telling &&
-        e.level == level && e.copy_in == unit.copy_in && e.copy_out == unit.copy_out) {
+  for (Executable& e : graphs_[unit.first_kernel]) {
+    if (e.last == unit.last_kernel && e.telling == telling && e.level == level &&
+        e.copy_in == unit.copy_in && e.copy_out == unit.copy_out) {
       return &e;
     }
   }
@@ -191,8 +192,10 @@ void Instance::prepare_graph(const WorkUnit& unit, Telling telling, std::uint32_
   const OwnedGraph owned(graph);
   GraphExec executable = nullptr;
   d.check(d.graph_instantiate(&executable, graph, 0), "making a graph");
-  graphs_.push_back({unit.first_kernel, unit.last_kernel, telling, level, unit.copy_in,
-                     unit.copy_out, OwnedGraphExec(executable)});
+  graphs_[unit.first_kernel].push_back({unit.last_kernel, telling, level, unit.copy_in,
+                                        unit.copy_out, OwnedGraphExec(executable)});
+  // Or the first launch would do it.
+  d.check(d.graph_upload(executable, capturing), "uploading a graph");
 }
 
 void Instance::launch_graph(const WorkUnit& unit, Telling telling, std::uint32_t level,
@@ -200,6 +203,12 @@ void Instance::launch_graph(const WorkUnit& unit, Telling telling, std::uint32_t
   const Executable* executable = find(unit, telling, level);
   if (!executable) throw Error("a graph of " + model_.plan().name + " was not prepared");
   driver().check(driver().graph_launch(executable->graph.get(), stream), "launching a graph");
+}
+
+void Instance::try_stream(Stream stream) {
+  WorkUnit first;
+  first.last_kernel = 1;
+  enqueue(first, Telling::kNone, 0, stream);
 }
 
 void Instance::run_alone(Telling telling, Stream stream) {
@@ -222,6 +231,7 @@ void Instance::make_reference(Stream stream) {
     throw Error("the instrumented kernels of " + model_.plan().name +
                 " compute something else than the plain ones");
   }
+  poison();
 }
 
 void Instance::poison() {

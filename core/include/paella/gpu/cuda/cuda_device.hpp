@@ -40,17 +40,14 @@ Telling telling_of(const WorkUnit& unit);
 struct InFlight {
   UnitId unit = 0;
   Instance* instance = nullptr;
-  bool by_write = false;        // words().written, else words().finished
-  std::uint32_t expected = 0;   // launches finished by then
+  const std::uint32_t* word = nullptr;  // of mapped memory, which comes to `expected`
+  std::uint32_t expected = 0;
   std::int32_t job = -1, first_kernel = 0, last_kernel = 0;
   StreamId stream = 0;
   bool last = false;  // of its job
+  TimeNs submitted_ns = 0;  // CLOCK_MONOTONIC, when the driver's calls had returned
 
-  bool ended() const {
-    const SlotWords& words = instance->words();
-    if (by_write) return NoteRing::load(&words.written) != 0;
-    return static_cast<std::int32_t>(NoteRing::load(&words.finished) - expected) >= 0;
-  }
+  bool ended() const { return static_cast<std::int32_t>(NoteRing::load(word) - expected) >= 0; }
 };
 
 // Models loaded on a real GPU, with memories for all jobs that may be in flight. Everything is made
@@ -76,27 +73,44 @@ class CudaDevice {
 
   // Streams 0 to count - 1, and the graphs of these units for all instances of their models.
   void prepare(std::int32_t streams, const std::vector<WorkUnit>& units, std::uint32_t level);
-  // A unit that copies in takes an instance of its model, which the job keeps until release().
+  // A unit that copies in takes an instance of its model, which the job keeps until release(). Error
+  // if the instance's last output, not yet looked at, is wrong.
   InFlight submit(StreamId stream, const WorkUnit& unit, std::uint32_t level);
-  // After the job's last unit has ended. False if the job's output is wrong.
-  bool release(const InFlight& unit);
+  // After the job's last unit has ended.
+  void release(const InFlight& unit) { unchecked_.push_back({unit.instance, unit.job}); }
+  // Looks at the output of a job released; false where all have been looked at. Error if it is
+  // wrong.
+  bool check_output();
+  std::int64_t outputs_checked() const { return outputs_checked_; }
   // Error if the GPU has failed.
   void check_health(StreamId stream) const;
 
   NoteRing& notes() { return *notes_; }
   const std::string& name(std::int32_t model) const { return models_[model]->plan().name; }
   int sms() const { return context_.sms(); }
+  // Time in the driver's calls of submit(), so far.
+  TimeNs driver_ns() const { return driver_ns_; }
   std::int32_t instances() const { return static_cast<std::int32_t>(instances_.size()); }
 
  private:
+  // A stream-ordered write of the instance's `written`.
+  void write_behind(Instance& instance, Stream stream) const;
+
   DeviceContext context_;
   std::unique_ptr<NoteRing> notes_;
   std::vector<std::unique_ptr<LoadedModel>> models_;
   std::vector<std::unique_ptr<Instance>> instances_;
+  struct Released {
+    Instance* instance;
+    std::int32_t job;
+  };
   std::vector<std::vector<Instance*>> free_;  // of each model
+  std::vector<Released> unchecked_;
+  std::int64_t outputs_checked_ = 0;
   std::vector<Instance*> holding_;            // by unit
   bool writes_values_ = true;                 // the GPU can; else a host function does
   std::vector<OwnedStream> streams_;
+  TimeNs driver_ns_ = 0;
 };
 
 }  // namespace paella::gpu::cuda

@@ -10,9 +10,6 @@
 
 namespace paella::gpu::cuda {
 
-// CLOCK_MONOTONIC.
-TimeNs monotonic_ns();
-
 // The serving thread's view of a real GPU. Its clock stands still between two ticks, so that one
 // turn of the serving loop sees one time.
 class CudaPort : public Port {
@@ -31,10 +28,13 @@ class CudaPort : public Port {
 
   std::int64_t in_flight() const { return in_flight_; }
   TimeNs last_event_ns() const { return last_event_ns_; }
-  std::int64_t outputs_checked() const { return outputs_checked_; }
   // Any unit on the GPU; there has to be one.
   virtual const InFlight& oldest() const = 0;
-  // From the end of a unit, as seen here, until the next unit of any job had been issued.
+  // Units submitted and events so far, and the time in the driver for it.
+  std::int64_t steps() const { return steps_; }
+  TimeNs driver_ns() const { return device_.driver_ns(); }
+  // From the end of a unit, as seen here, until the next unit of any job had been issued; where
+  // there was one to issue at once.
   const std::vector<double>& handoffs_us() const { return handoffs_us_; }
 
  protected:
@@ -42,7 +42,8 @@ class CudaPort : public Port {
   // Calls ended(unit, when) for those that have.
   virtual void poll_units(std::vector<gpu::Event>& events) = 0;
   void ended(const InFlight& unit, TimeNs at, std::vector<gpu::Event>& events);
-  void drain_blocks(std::vector<gpu::Event>& events);
+  // What the kernels have told of their blocks, also of those of `ended`.
+  void drain_blocks(const std::vector<InFlight>& ended, std::vector<gpu::Event>& events);
 
   CudaDevice& device_;
 
@@ -50,10 +51,18 @@ class CudaPort : public Port {
   TimeNs origin_ns_, now_ = 0;
   std::uint32_t level_;
   double cpu_before_us_;
-  std::int64_t in_flight_ = 0, outputs_checked_ = 0;
+  std::int64_t in_flight_ = 0, steps_ = 0;
   TimeNs last_event_ns_ = 0;
-  TimeNs seen_ns_ = -1;  // the first end since the last submit()
-  std::vector<UnitId> unit_of_slot_;  // on the GPU, for messages of blocks
+  bool saw_end_ = false;  // in this turn, with no submit() since
+  // Of a slot, which has one unit on the GPU at a time: what its kernels have told since the last
+  // turn, placed and finished.
+  struct Blocks {
+    UnitId unit = -1;
+    std::int32_t messages[2] = {0, 0};
+    std::int64_t count[2] = {0, 0};
+  };
+  std::vector<Blocks> blocks_;
+  std::vector<std::int32_t> told_;  // the slots that have told something
   std::vector<double> handoffs_us_;
   bool tells_blocks_ = false;
 };
@@ -62,13 +71,23 @@ class CudaPort : public Port {
 class PollingPort : public CudaPort {
  public:
   using CudaPort::CudaPort;
-  const InFlight& oldest() const override { return units_.front(); }
+  const InFlight& oldest() const override;
 
  private:
-  void add(const InFlight& unit) override { units_.push_back(unit); }
+  // What every turn reads of a unit in flight; the rest lies apart.
+  struct Awaited {
+    const std::uint32_t* word;
+    std::uint32_t expected;
+  };
+  void add(const InFlight& unit) override {
+    units_.push_back(unit);
+    awaited_.push_back({unit.word, unit.expected});
+  }
   void poll_units(std::vector<gpu::Event>& events) override;
 
   std::vector<InFlight> units_;
+  std::vector<Awaited> awaited_;  // of units_
+  std::vector<InFlight> ended_;   // in this turn
 };
 
 // Another thread looks for ends and notes the time, because this one may be long in the driver.

@@ -94,6 +94,7 @@ enum class Attribute : int {
   X(capture_end, cuStreamEndCapture, (Stream stream, Graph * graph))                               \
   X(graph_instantiate, cuGraphInstantiateWithFlags,                                                \
     (GraphExec * executable, Graph graph, unsigned long long flags))                               \
+  X(graph_upload, cuGraphUpload, (GraphExec executable, Stream stream))                            \
   X(graph_launch, cuGraphLaunch, (GraphExec executable, Stream stream))                            \
   X(graph_destroy, cuGraphDestroy, (Graph graph))                                                  \
   X(graph_exec_destroy, cuGraphExecDestroy, (GraphExec executable))                                \

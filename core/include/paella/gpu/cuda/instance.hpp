@@ -50,10 +50,12 @@ class Instance {
   void prepare_graph(const WorkUnit& unit, Telling telling, std::uint32_t level, Stream capturing);
   void launch_graph(const WorkUnit& unit, Telling telling, std::uint32_t level, Stream stream);
 
+  // Runs the first kernel, for a stream that has run none yet.
+  void try_stream(Stream stream);
   // Runs the whole model alone, and keeps its outputs for right() to compare with; then runs each
   // instrumented kernel, which has to give the same. Error if it does not.
   void make_reference(Stream stream);
-  // Before a job, so that an output that does not come is seen.
+  // Before the next job, so that an output that does not come is seen.
   void poison();
   bool right() const;
 
@@ -68,7 +70,7 @@ class Instance {
     std::vector<void*> pointers;  // the values, and what an instrumented kernel takes more
   };
   struct Executable {
-    std::int32_t first, last;
+    std::int32_t last;
     Telling telling;
     std::uint32_t level;
     bool copy_in, copy_out;
@@ -91,7 +93,7 @@ class Instance {
   std::unique_ptr<MappedMemory> host_input_, host_output_;
   std::vector<Parameters> parameters_;
   std::vector<unsigned char> reference_;
-  std::vector<Executable> graphs_;
+  std::vector<std::vector<Executable>> graphs_;  // by first kernel
 };
 
 }  // namespace paella::gpu::cuda

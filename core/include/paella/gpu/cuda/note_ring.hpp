@@ -29,15 +29,6 @@ class NoteRing {
   // Calls told(finished, slot, blocks) for every message since the last time.
   template <class Told>
   void drain(Told told) {
-    // Before the ring: what is owed by a launch follows its messages.
-    for (int kind = 0; kind < 2; ++kind) {
-      for (std::int32_t slot = 0; slot < slots_; ++slot) {
-        const std::uint32_t now = load(owed_.as<std::uint32_t>() + kind * slots_ + slot);
-        std::uint32_t& seen = owed_seen_[kind * slots_ + slot];
-        if (now != seen) told(kind == 1, slot, std::int64_t{now - seen});
-        seen = now;
-      }
-    }
     const auto* ring = ring_.as<std::uint64_t>();
     std::uint32_t read = read_;
     for (;; ++read) {
@@ -48,6 +39,17 @@ class NoteRing {
     }
     if (read != read_) __atomic_store_n(read_at_.as<std::uint32_t>(), read, __ATOMIC_RELEASE);
     read_ = read;
+  }
+
+  // The same for what did not go into the ring; complete when a launch of the slot has ended.
+  template <class Told>
+  void drain_owed(std::int32_t slot, Told told) {
+    for (int kind = 0; kind < 2; ++kind) {
+      const std::uint32_t now = load(owed_.as<std::uint32_t>() + kind * slots_ + slot);
+      std::uint32_t& seen = owed_seen_[kind * slots_ + slot];
+      if (now != seen) told(kind == 1, slot, std::int64_t{now - seen});
+      seen = now;
+    }
   }
 
   template <class T>
