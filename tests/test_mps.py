@@ -116,6 +116,20 @@ def test_a_daemon_that_does_not_start_is_said(control, monkeypatch):
         mps.Daemon(control)
 
 
+def test_somebody_elses_daemon_is_refused(control, monkeypatch):
+    monkeypatch.delenv(mps.PIPE, raising=False)
+    monkeypatch.setattr(mps, "USUAL", control / "pipe")
+    mps.refuse_other_daemon()
+    daemon = mps.Daemon(control)
+    with pytest.raises(mps.MpsError, match="which would take part in every run"):
+        mps.refuse_other_daemon()
+    monkeypatch.setenv(mps.PIPE, str(control))  # whoever says so wants it
+    mps.refuse_other_daemon()
+    monkeypatch.delenv(mps.PIPE)
+    daemon.close()
+    mps.refuse_other_daemon()
+
+
 def test_a_missing_program_is_said(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(mps.MpsError, match="not in PATH"):

@@ -13,6 +13,8 @@ from pathlib import Path
 from paella.errors import PaellaError
 from paella.hardware.settings import RunError
 
+PIPE = "CUDA_MPS_PIPE_DIRECTORY"
+USUAL = Path("/tmp/nvidia-mps")  # where clients look for a daemon that is not told of
 CONTROL = "nvidia-cuda-mps-control"
 ANSWER_S = 10.0
 GONE_S = 5.0
@@ -21,6 +23,18 @@ ASK_AGAIN_S = 5.0  # where a look is a process of its own, which disturbs
 
 class MpsError(PaellaError):
     """An MPS daemon that is missing or does not start."""
+
+
+def refuse_other_daemon() -> None:
+    """MpsError where this process would share the GPU through somebody's daemon unawares."""
+    if PIPE in os.environ or not (USUAL / "control").exists():
+        return
+    pid = _daemon_pid(USUAL)
+    if pid is None or _is_alive(pid):
+        raise MpsError(
+            f"there is an MPS daemon in {USUAL}, which would take part in every run: "
+            f"end it with echo quit | {CONTROL}"
+        )
 
 
 class Daemon:
@@ -33,7 +47,7 @@ class Daemon:
         self._program, self._pipe = program, folder / "pipe"
         self._log, self._asked_s = folder / "log", -ASK_AGAIN_S
         self.variables = {
-            "CUDA_MPS_PIPE_DIRECTORY": str(self._pipe),
+            PIPE: str(self._pipe),
             "CUDA_MPS_LOG_DIRECTORY": str(self._log),
         }
         for path in (self._pipe, self._log):
@@ -67,9 +81,7 @@ class Daemon:
 
     @property
     def pid(self) -> int | None:
-        with suppress(OSError, ValueError):
-            return int((self._pipe / f"{CONTROL}.pid").read_text())
-        return None
+        return _daemon_pid(self._pipe)
 
     def check_alive(self) -> None:
         """RunError if the daemon has died; cheap where it has left its process id."""
@@ -115,6 +127,12 @@ class Daemon:
             with suppress(OSError, IndexError):
                 return f": {(self._log / name).read_text(errors='replace').splitlines()[-1]}"
         return ""
+
+
+def _daemon_pid(pipe: Path) -> int | None:
+    with suppress(OSError, ValueError):
+        return int((pipe / f"{CONTROL}.pid").read_text())
+    return None
 
 
 def _is_alive(pid: int) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from paella import _core
 from paella.errors import ConfigError
-from paella.hardware import engines, machine
+from paella.hardware import engines, machine, mps
 from paella.hardware.cores import assign, keep_off, parse_cores
 from paella.hardware.plans import architecture, engine_plan, identity, read_plans
 from paella.hardware.processes import ProcessPerModel
@@ -43,7 +43,8 @@ class Session:
         self._models = [entry.model for entry in first.mix.models]
         self._cores = parse_cores(hardware.cores)
         self._plans = read_plans(hardware.plans, self._models, first.profile)
-        self._queues = engines.set_environment(runs)
+        engines.set_environment(runs)
+        mps.refuse_other_daemon()
         self._gpu = machine.present(hardware.gpu)
         self._partition_sms = machine.partition_sms(first, self._gpu, hardware.other_gpu)
         self._arch = architecture(self._plans, self._gpu["compute_capability"])
@@ -109,9 +110,10 @@ class Session:
     # ---- engines, each made when it is first needed
 
     def _engine(self, run: Run) -> Any:
-        kind = run.system.processes
+        shared = run.system.processes == "shared"
+        kind = "shared" if shared else f"{run.system.hardware_queues} queues"
         if kind not in self._engines:
-            make = self._one_process if kind == "shared" else self._process_per_model
+            make = self._one_process if shared else self._process_per_model
             self._engines[kind] = make(run)
         return self._engines[kind]
 
