@@ -37,7 +37,7 @@ def set_environment(runs: list[Run]) -> None:
 
     ConfigError where runs in this process want different ones.
     """
-    wanted = {}
+    wanted: dict[int, str] = {}
     for run in runs:
         if run.system.processes == "shared":
             queues = run.system.hardware_queues or run.device.hardware_queues
