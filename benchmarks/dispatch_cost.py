@@ -1,10 +1,10 @@
 """What the engine itself costs the serving thread per dispatched unit, without the driver's calls.
 
-The whole path of a run on a GPU, from a client's request to the check of the output, with 141 jobs
-of the eight-model mix in flight, over a driver without a GPU (tests/fake_cuda.cpp): a thread that
-ends one operation at a time. Counted are the turns of the serving loop in which a unit was
-dispatched or seen to end, less the time within the driver's calls; a turn that finds nothing costs
-no work any time. Needs a C++ compiler and two idle cores.
+The whole path of a run on a GPU, from a client's request to its answer, with 141 jobs of the
+eight-model mix in flight, over a driver without a GPU (tests/fake_cuda.cpp): a thread that ends one
+operation at a time. Counted are the turns of the serving loop in which a unit was dispatched or
+told something, less the driver's calls and the comparison of outputs. Needs a C++ compiler and two
+cores that nothing else uses.
 """
 
 import argparse

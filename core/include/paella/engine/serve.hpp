@@ -21,7 +21,9 @@ struct ServeResult {
   TimeNs elapsed_ns = 0;
   std::int64_t outputs_checked = 0;
   TimeNs longest_turn_ns = 0;       // of the serving loop: what disturbs it shows here
-  TimeNs own_ns = 0;  // of turns in which units were submitted or ended, without the driver's calls
+  // Of turns in which units were submitted or told something, without the driver's calls and the
+  // looking at outputs; turns in which the thread lost its core are left out.
+  TimeNs own_ns = 0;
   std::vector<double> handoffs_us;  // from a unit's end, as seen, to the next unit issued
 };
 

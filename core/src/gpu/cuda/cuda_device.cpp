@@ -146,7 +146,11 @@ InFlight CudaDevice::submit(StreamId stream_id, const WorkUnit& unit, std::uint3
   Instance*& instance = holding_[unit.id];
   if (unit.copy_in) {
     auto& free = free_[unit.model];
-    while (free.empty() && check_output()) continue;
+    if (free.empty()) {
+      const TimeNs before = monotonic_ns();
+      while (free.empty() && check_output()) continue;
+      outside_ns_ += monotonic_ns() - before;
+    }
     if (free.empty()) {
       throw Error("more jobs of " + name(unit.model) + " in flight than it has instances");
     }
@@ -178,7 +182,7 @@ InFlight CudaDevice::submit(StreamId stream_id, const WorkUnit& unit, std::uint3
   }
   if (by_write) write_behind(*instance, stream);
   flight.submitted_ns = monotonic_ns();
-  driver_ns_ += flight.submitted_ns - before;
+  outside_ns_ += flight.submitted_ns - before;
   return flight;
 }
 

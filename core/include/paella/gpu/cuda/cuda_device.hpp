@@ -88,8 +88,8 @@ class CudaDevice {
   NoteRing& notes() { return *notes_; }
   const std::string& name(std::int32_t model) const { return models_[model]->plan().name; }
   int sms() const { return context_.sms(); }
-  // Time in the driver's calls of submit(), so far.
-  TimeNs driver_ns() const { return driver_ns_; }
+  // Of the time in submit(), so far, what went to the driver's calls and to looking at outputs.
+  TimeNs outside_ns() const { return outside_ns_; }
   std::int32_t instances() const { return static_cast<std::int32_t>(instances_.size()); }
 
  private:
@@ -110,7 +110,7 @@ class CudaDevice {
   std::vector<Instance*> holding_;            // by unit
   bool writes_values_ = true;                 // the GPU can; else a host function does
   std::vector<OwnedStream> streams_;
-  TimeNs driver_ns_ = 0;
+  TimeNs outside_ns_ = 0;
 };
 
 }  // namespace paella::gpu::cuda

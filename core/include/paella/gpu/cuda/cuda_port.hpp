@@ -30,9 +30,8 @@ class CudaPort : public Port {
   TimeNs last_event_ns() const { return last_event_ns_; }
   // Any unit on the GPU; there has to be one.
   virtual const InFlight& oldest() const = 0;
-  // Units submitted and events so far, and the time in the driver for it.
+  // Units submitted and events so far.
   std::int64_t steps() const { return steps_; }
-  TimeNs driver_ns() const { return device_.driver_ns(); }
   // From the end of a unit, as seen here, until the next unit of any job had been issued; where
   // there was one to issue at once.
   const std::vector<double>& handoffs_us() const { return handoffs_us_; }
