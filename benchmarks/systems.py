@@ -69,6 +69,7 @@ class Bench:
         self.reference = next(iter(self.variants))
         self.session = None
         self.rows = []
+        self.failed = {}
         self.end = time.monotonic() + 60 * arguments.minutes
         self.longest_s = 0.0
         self.definitions = {}
@@ -221,7 +222,17 @@ class Bench:
                 order = list(self.variants)
                 random.Random(f"{repetition} {load}").shuffle(order)
                 for label in order:
-                    if self.measure(repetition, load, label, 1e6 / (share * peak), seed) is None:
+                    if label in self.failed:
+                        continue
+                    try:
+                        row = self.measure(repetition, load, label, 1e6 / (share * peak), seed)
+                    except PaellaError as e:
+                        if leaving.wanted or label == self.reference:
+                            raise
+                        self.failed[label] = str(e)  # the others go on: only its processes died
+                        print(f"systems: {label}: {e}", file=sys.stderr, flush=True)
+                        continue
+                    if row is None:
                         return False
         return True
 
@@ -332,6 +343,7 @@ def main(argv=None):
         try:
             if not bench.run():
                 print("time is up: the same command with --out goes on", file=sys.stderr)
+            status = 1 if bench.failed else 0
         finally:
             bench.close()
         if bench.arguments.json:
