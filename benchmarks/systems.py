@@ -11,10 +11,8 @@ of one, NAME=SYSTEM:KEY=VALUE,KEY=VALUE, as in seg05=Paella-seg:policy.share=0.4
 """
 
 import argparse
-import csv
 import hashlib
 import json
-import os
 import random
 import statistics
 import sys
@@ -23,7 +21,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from comparison import append, print_comparison, read_rows
 
+from paella import _core
 from paella.config import Config, parse_overrides, resolve
 from paella.errors import PaellaError, UsageError
 from paella.hardware import leaving
@@ -31,14 +31,12 @@ from paella.reading import decode, read_yaml
 from paella.results import write_run
 from paella.schema import RunSpec
 from paella.statistics import latency_us, percentile, throughput_rps
-from paella.tables import format_table
 
 SYSTEMS = ["CUDA-MS", "CUDA-Graphs", "Paella-seg", "Paella"]
 PEAK = "peak"  # the load that nobody can serve
 OVERLOAD = 1.25  # of the throughput of a batch, at that load
 PEAK_RUNS = 3
 SHOWN = ("mobilenet_v2", "resnet18")  # whose p99 the table has
-REPLICATES = 10_000
 
 
 class Configured(Config):
@@ -71,6 +69,7 @@ class Bench:
         self.reference = next(iter(self.variants))
         self.session = None
         self.rows = []
+        self.failed = {}
         self.end = time.monotonic() + 60 * arguments.minutes
         self.longest_s = 0.0
         self.definitions = {}
@@ -223,7 +222,17 @@ class Bench:
                 order = list(self.variants)
                 random.Random(f"{repetition} {load}").shuffle(order)
                 for label in order:
-                    if self.measure(repetition, load, label, 1e6 / (share * peak), seed) is None:
+                    if label in self.failed:
+                        continue
+                    try:
+                        row = self.measure(repetition, load, label, 1e6 / (share * peak), seed)
+                    except PaellaError as e:
+                        if leaving.wanted or label == self.reference:
+                            raise
+                        self.failed[label] = str(e)  # the others go on: only its processes died
+                        print(f"systems: {label}: {e}", file=sys.stderr, flush=True)
+                        continue
+                    if row is None:
                         return False
         return True
 
@@ -231,48 +240,23 @@ class Bench:
         if self.session:
             self.session.close()
 
-    # ---- tables
-
     def print_tables(self):
         columns = {"all mean": "all_mean_ms"}
         columns |= {f"{m} p99": f"{m}_p99_ms" for m in SHOWN if m in self.models}
         columns |= {"all p99": "all_p99_ms", "req/s": "throughput_rps"}
-        for load in self.arguments.loads:
+        a = self.arguments
+        for load in a.loads:
             of = {
                 label: {
                     str(row["repetition"]): row
                     for row in self.rows
                     if (row["load"], row["system"]) == (load, label)
-                    and row["definition"] == self.definitions.get(label)
+                    and row["definition"] == self.definitions[label]
                 }
                 for label in self.variants
             }
-            if not of[self.reference]:
-                continue
-            gpus = sorted({row["gpu"] for rows in of.values() for row in rows.values()})
             share = "offered too much" if load == PEAK else f"{float(load):.0%} of its peak"
-            about = (self.arguments.backend, self.arguments.device, self.arguments.mix)
-            print(f"\n{' '.join(about)} on {', '.join(gpus)}: {self.reference} {share}")
-            absolute, ratios = [], []
-            for label, rows in of.items():
-                if not rows:
-                    continue
-                values = [[float(row[c]) for row in rows.values()] for c in columns.values()]
-                disturbed = sum(bool(row["disturbed"]) for row in rows.values())
-                absolute.append((label, len(rows), disturbed, *map(statistics.median, values)))
-                pairs = [(row, of[self.reference].get(k)) for k, row in rows.items()]
-                pairs = [(row, other) for row, other in pairs if other]
-                if label != self.reference and pairs:
-                    cells = (
-                        ratio_cell([float(row[c]) / float(other[c]) for row, other in pairs])
-                        for c in columns.values()
-                    )
-                    ratios.append((label, len(pairs), *cells))
-            heads = [name if name == "req/s" else f"{name} ms" for name in columns]
-            print(format_table(("median", "runs", "disturbed", *heads), absolute))
-            if ratios:
-                print()
-                print(format_table((f"/ {self.reference}", "pairs", *columns), ratios))
+            print_comparison(f"{a.backend} {a.device} {a.mix}", share, of, columns)
 
 
 def parse_variant(text):
@@ -299,41 +283,10 @@ def split_settings(text):
 
 
 def digest(definitions, jobs, sigma):
-    text = msgspec.json.encode([definitions, jobs, sigma], order="deterministic")
+    """Of what decides a row, besides its key."""
+    what = [definitions, jobs, sigma, _core.engine_version]
+    text = msgspec.json.encode(what, order="deterministic")
     return hashlib.sha256(text).hexdigest()[:12]
-
-
-def ratio_cell(ratios):
-    """Median and, from three on, the bootstrap's interval of it."""
-    median = statistics.median(ratios)
-    if len(ratios) < 3:
-        return f"{median:.3f}"
-    taken = np.random.default_rng(0).choice(ratios, (REPLICATES, len(ratios)))
-    low, high = np.quantile(np.median(taken, axis=1), [0.025, 0.975])
-    return f"{median:.3f} [{low:.3f}, {high:.3f}]"
-
-
-def append(path, row):
-    """A line of the file, on disk when this returns."""
-    if not path:
-        return
-    new = not Path(path).is_file()
-    with Path(path).open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def read_rows(path):
-    """The whole rows of the file; one that was cut off is none."""
-    text = Path(path).read_text(encoding="utf-8")
-    if text and not text.endswith("\n"):
-        text = text[: text.rfind("\n") + 1]
-        Path(path).write_text(text, encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
 
 
 def parse_loads(text):
@@ -375,7 +328,7 @@ def parse(argv):
     add("--runs", metavar="DIR", help="keep each run's jobs too")
     add("--plans", default="plans", help="folder of launch plans (plans)")
     add("--cores", help="for the engine's threads, as in 2,3")
-    add("--attempts", type=int, default=3, help="of a disturbed run (3)")
+    add("--attempts", type=int, default=2, help="of a disturbed run (2)")
     add("--other-gpu", action="store_true", help="of another name, with as many SMs")
     add("--systems-file", metavar="FILE.yaml", help="more systems, as in config/systems.yaml")
     add("--config", metavar="DIR", help="configuration folder")
@@ -390,6 +343,7 @@ def main(argv=None):
         try:
             if not bench.run():
                 print("time is up: the same command with --out goes on", file=sys.stderr)
+            status = 1 if bench.failed else 0
         finally:
             bench.close()
         if bench.arguments.json:

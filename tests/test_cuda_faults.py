@@ -118,22 +118,40 @@ def test_runs_that_are_done_stay(paella):
     assert path.read_bytes() == before
 
 
-def test_the_benchmark_alternates_systems_on_one_engine(paella, fake):  # noqa: F811
+def benchmark(paella, library, *systems, **environment):
     program = Path(__file__).parents[1] / "benchmarks" / "systems.py"
-    argv = ["CUDA-MS", "CUDA-Graphs", "Paella-seg", "Paella", "MPS", "--backend", "cuda"]
-    argv += ["--config", paella.folder / "config", "--plans", paella.plans, "--device", "made"]
-    argv += ["--mix", "both", "--jobs", 30, "--repetitions", 2, "--loads", "peak,0.5"]
-    argv += ["--attempts", 1, "--out", paella.folder / "rows.csv"]
-    environment = {"PATH": f"{paella.folder / 'bin'}:{os.environ['PATH']}", "PAELLA_LIBCUDA": fake}
-    environment["TMPDIR"] = str(paella.folder)
+    argv = [*systems, "--backend", "cuda", "--device", "made", "--mix", "both", "--jobs", 30]
+    argv += ["--config", paella.folder / "config", "--plans", paella.plans, "--attempts", 1]
+    argv += ["--repetitions", 2, "--loads", "peak,0.5", "--out", paella.folder / "rows.csv"]
+    own = {"PATH": f"{paella.folder / 'bin'}:{os.environ['PATH']}", "PAELLA_LIBCUDA": library}
     done = subprocess.run(
         [sys.executable, program, *map(str, argv)],
-        env=os.environ | environment,
+        env=os.environ | own | {"TMPDIR": str(paella.folder)} | environment,
         capture_output=True,
         text=True,
         timeout=200,
     )
+    assert left_running(paella.folder) == []
+    return done
+
+
+def test_the_benchmark_alternates_systems_on_one_engine(paella, fake):  # noqa: F811
+    done = benchmark(paella, fake, "CUDA-Graphs", "Paella-seg", "Paella", "MPS")
     assert done.returncode == 0, done.stderr
     assert "made both on Fake 0: CUDA-MS 50% of its peak" in done.stdout
     assert done.stdout.count("MPS") == 4
-    assert left_running(paella.folder) == []
+
+
+def test_the_benchmark_goes_on_without_mps(paella, fake):  # noqa: F811
+    done = benchmark(paella, fake, "MPS", "CUDA-Graphs", FAKE_MPS_FAILS="1")
+    assert done.returncode == 1
+    assert done.stderr.count("systems: MPS: the MPS daemon does not start") == 1
+    assert "CUDA-Graphs" in done.stdout
+    assert "MPS" not in done.stdout
+
+
+def test_the_benchmark_ends_where_the_gpu_fails_and_keeps_its_rows(paella, fake):  # noqa: F811
+    done = benchmark(paella, fake, "CUDA-Graphs", FAKE_CUDA_FAULT="1200")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("systems: ")
+    assert (paella.folder / "rows.csv").is_file()

@@ -97,6 +97,7 @@ def test_a_daemon_that_is_there_already_is_left_alone(control):
 
 @pytest.mark.parametrize("no_pid", ["", "1"])
 def test_a_daemon_that_dies_is_noticed(control, monkeypatch, no_pid):
+    monkeypatch.setattr(mps, "ASK_AGAIN_S", 0.0)
     daemon = mps.Daemon(control)
     os.kill(daemon.pid, signal.SIGKILL)
     (control / "pipe" / "control").unlink()
@@ -113,6 +114,20 @@ def test_a_daemon_that_does_not_start_is_said(control, monkeypatch):
     monkeypatch.setenv("FAKE_MPS_FAILS", "1")
     with pytest.raises(mps.MpsError, match=r"the MPS daemon does not start: .*: no permission"):
         mps.Daemon(control)
+
+
+def test_somebody_elses_daemon_is_refused(control, monkeypatch):
+    monkeypatch.delenv(mps.PIPE, raising=False)
+    monkeypatch.setattr(mps, "USUAL", control / "pipe")
+    mps.refuse_other_daemon()
+    daemon = mps.Daemon(control)
+    with pytest.raises(mps.MpsError, match="which would take part in every run"):
+        mps.refuse_other_daemon()
+    monkeypatch.setenv(mps.PIPE, str(control))  # whoever says so wants it
+    mps.refuse_other_daemon()
+    monkeypatch.delenv(mps.PIPE)
+    daemon.close()
+    mps.refuse_other_daemon()
 
 
 def test_a_missing_program_is_said(monkeypatch, tmp_path):

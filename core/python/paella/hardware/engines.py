@@ -32,12 +32,12 @@ def check_supported(run: Run) -> None:
         raise ConfigError("a timeline is recorded in simulation only")
 
 
-def set_environment(runs: list[Run]) -> int | None:
-    """The driver's settings of this process, which it reads once: hardware queues, or None.
+def set_environment(runs: list[Run]) -> None:
+    """The driver's settings of this process, which it reads once.
 
     ConfigError where runs in this process want different ones.
     """
-    wanted = {}
+    wanted: dict[int, str] = {}
     for run in runs:
         if run.system.processes == "shared":
             queues = run.system.hardware_queues or run.device.hardware_queues
@@ -47,11 +47,9 @@ def set_environment(runs: list[Run]) -> int | None:
             "the number of hardware queues is one process's: "
             + ", ".join(f"{name} wants {queues}" for queues, name in wanted.items())
         )
-    queues = next(iter(wanted), None)
-    if queues is not None:
+    for queues in wanted:
         os.environ[CONNECTIONS] = str(queues)
     os.environ["CUDA_MODULE_LOADING"] = "EAGER"
-    return queues
 
 
 class OneProcess:

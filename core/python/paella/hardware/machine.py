@@ -10,7 +10,9 @@ from paella.profiler.machine import gpu_state
 from paella.schema import Device, Run
 
 LOOP_GAP_US = 1000.0  # longer, and something else had the dispatcher's core
-STOLEN = 0.05  # of the serving thread's time, which it does not sleep
+# Of the serving thread's time, in which it does not sleep by itself; direct submission may wait
+# inside the driver.
+STOLEN = {"dispatcher": 0.05, "direct": 0.25}
 CLOCK_DROP = 0.05  # of the SM clock, during a run
 
 
@@ -64,13 +66,14 @@ def disturbances(
     queues are full: its turns say nothing.
     """
     found = []
+    stolen = STOLEN["dispatcher" if dispatcher else "direct"]
     for name, one in counters.get("processes", {"": counters}).items():
         where = f" of {name}" if name else ""
         gap_us = one.get("loop_gap_max_us", 0.0)
         if dispatcher and gap_us > LOOP_GAP_US:
             found.append(f"the serving loop{where} stood still for {gap_us:.0f} us")
         elapsed_us, cpu_us = one.get("elapsed_ns", 0) / 1e3, one.get("host_cpu_us", 0.0)
-        if cpu_us and cpu_us < (1 - STOLEN) * elapsed_us:
+        if cpu_us and cpu_us < (1 - stolen) * elapsed_us:
             away = 100 * (1 - cpu_us / elapsed_us)
             found.append(f"the serving thread{where} was off its core for {away:.0f} % of the run")
     was, is_ = before.get("sm_mhz"), after.get("sm_mhz")

@@ -13,13 +13,28 @@ from pathlib import Path
 from paella.errors import PaellaError
 from paella.hardware.settings import RunError
 
+PIPE = "CUDA_MPS_PIPE_DIRECTORY"
+USUAL = Path("/tmp/nvidia-mps")  # where clients look for a daemon that is not told of
 CONTROL = "nvidia-cuda-mps-control"
 ANSWER_S = 10.0
 GONE_S = 5.0
+ASK_AGAIN_S = 5.0  # where a look is a process of its own, which disturbs
 
 
 class MpsError(PaellaError):
     """An MPS daemon that is missing or does not start."""
+
+
+def refuse_other_daemon() -> None:
+    """MpsError where this process would share the GPU through somebody's daemon unawares."""
+    if PIPE in os.environ or not (USUAL / "control").exists():
+        return
+    pid = _daemon_pid(USUAL)
+    if pid is None or _is_alive(pid):
+        raise MpsError(
+            f"there is an MPS daemon in {USUAL}, which would take part in every run: "
+            f"end it with echo quit | {CONTROL}"
+        )
 
 
 class Daemon:
@@ -30,9 +45,9 @@ class Daemon:
         if program is None:
             raise MpsError(f"MPS needs {CONTROL}, which is not in PATH")
         self._program, self._pipe = program, folder / "pipe"
-        self._log = folder / "log"
+        self._log, self._asked_s = folder / "log", -ASK_AGAIN_S
         self.variables = {
-            "CUDA_MPS_PIPE_DIRECTORY": str(self._pipe),
+            PIPE: str(self._pipe),
             "CUDA_MPS_LOG_DIRECTORY": str(self._log),
         }
         for path in (self._pipe, self._log):
@@ -61,21 +76,26 @@ class Daemon:
             raise MpsError(f"the MPS daemon has not started within {ANSWER_S:g} s") from None
         except (OSError, subprocess.SubprocessError) as e:
             raise MpsError(f"the MPS daemon does not start: {e}{self._last_words()}") from None
-        if self._ask("get_server_list") is None:
+        if not self._is_there():
             raise MpsError(f"the MPS daemon does not answer{self._last_words()}")
 
     @property
     def pid(self) -> int | None:
-        with suppress(OSError, ValueError):
-            return int((self._pipe / f"{CONTROL}.pid").read_text())
-        return None
+        return _daemon_pid(self._pipe)
 
     def check_alive(self) -> None:
         """RunError if the daemon has died; cheap where it has left its process id."""
-        pid = self.pid
-        alive = _is_alive(pid) if pid else self._ask("get_server_list") is not None
-        if not alive:
+        if self.pid is None and time.monotonic() < self._asked_s + ASK_AGAIN_S:
+            return
+        if not self._is_there():
             raise RunError(f"the MPS daemon died during the run{self._last_words()}")
+
+    def _is_there(self) -> bool:
+        pid = self.pid
+        if pid:
+            return _is_alive(pid)
+        self._asked_s = time.monotonic()
+        return self._ask("get_server_list") is not None
 
     def close(self) -> None:
         """Ends the daemon and its servers, by force if it does not listen; may be called again."""
@@ -107,6 +127,12 @@ class Daemon:
             with suppress(OSError, IndexError):
                 return f": {(self._log / name).read_text(errors='replace').splitlines()[-1]}"
         return ""
+
+
+def _daemon_pid(pipe: Path) -> int | None:
+    with suppress(OSError, ValueError):
+        return int((pipe / f"{CONTROL}.pid").read_text())
+    return None
 
 
 def _is_alive(pid: int) -> bool:

@@ -112,8 +112,13 @@ class ProcessPerModel:
         about = {"processes": self._infos, "mps_active_thread_percentage": self._percentage}
         return about | {"hardware_queues": self._queues}
 
+    def _daemon_here(self) -> Daemon:
+        if self._daemon is None:
+            raise RunError("the MPS daemon of this run has ended")
+        return self._daemon
+
     def _environment(self) -> dict[str, str]:
-        environment = os.environ | self._daemon.variables
+        environment = os.environ | self._daemon_here().variables
         environment.pop(CONNECTIONS, None)
         if self._queues is not None:
             environment[CONNECTIONS] = str(self._queues)
@@ -141,7 +146,7 @@ class ProcessPerModel:
                 busy.append((process, own))
         try:
             results = self._answers([process for process, _ in busy], limit_s, "the run", RunError)
-            self._daemon.check_alive()
+            self._daemon_here().check_alive()
         except BaseException:
             self._kill()
             raise
@@ -151,7 +156,7 @@ class ProcessPerModel:
         self, processes: list[_Process], limit_s: float, what: str, error: type[PaellaError]
     ) -> dict[str, Any]:
         end = time.monotonic() + limit_s
-        waiting = {process.link: process for process in processes}
+        waiting: dict[Any, _Process] = {process.link: process for process in processes}
         answers = {}
         while waiting:
             ready = wait(list(waiting), LOOK_S)
@@ -159,7 +164,7 @@ class ProcessPerModel:
                 process = waiting.pop(link)
                 answers[process.model] = self._answer(process, error)
             if not ready:
-                self._daemon.check_alive()
+                self._daemon_here().check_alive()
             if time.monotonic() > end:
                 names = ", ".join(process.model for process in waiting.values())
                 raise RunError(f"{what} has not ended within {limit_s:.0f} s: {names}")
@@ -169,7 +174,7 @@ class ProcessPerModel:
         try:
             return process.answer(error)
         except error:
-            self._daemon.check_alive()  # if it died, that is the reason
+            self._daemon_here().check_alive()  # if it died, that is the reason
             raise
 
     # ---- the end
