@@ -10,11 +10,11 @@ namespace paella::engine {
 
 Dispatcher::Dispatcher(const SystemSpec& system, const std::vector<plan::Model>& models,
                        const plan::SmLimits& sm, DispatcherCosts costs, gpu::Port& port,
-                       std::vector<gpu::StreamId> streams, Client client)
+                       std::vector<gpu::StreamId> streams, std::unique_ptr<Requests> requests)
     : system_(system),
       costs_(costs),
       port_(port),
-      client_(std::move(client)),
+      requests_(std::move(requests)),
       policy_(system.make_policy()),
       admission_(sched::make_admission(system.admission, system.admission_options, sm)),
       free_streams_(std::move(streams)) {
@@ -32,7 +32,7 @@ Dispatcher::Dispatcher(const SystemSpec& system, const std::vector<plan::Model>&
 }
 
 TimeNs Dispatcher::wake_ns() const {
-  return std::max(port_.now(), std::min(client_.next_due_ns(), port_.next_event_ns()));
+  return std::max(port_.now(), std::min(requests_->next_due_ns(), port_.next_event_ns()));
 }
 
 void Dispatcher::step() {
@@ -41,13 +41,13 @@ void Dispatcher::step() {
   port_.poll(events_);
   for (const gpu::Event& event : events_) handle(event);
   Request request;
-  while (client_.take(port_.now(), request)) accept(request);
+  while (requests_->take(port_.now(), request)) accept(request);
   dispatch();
 }
 
 void Dispatcher::accept(const Request& request) {
   port_.spend(costs_.request_us);
-  client_.submitted(request, port_.now());
+  requests_->submitted(request, port_.now());
   const std::int32_t slot = jobs_.take();
   Job& job = jobs_[slot];
   job.request = request;
@@ -118,7 +118,7 @@ void Dispatcher::handle(const gpu::Event& event) {
     make_ready(slot);
     return;
   }
-  client_.finished(job.request, job.started_ns,
+  requests_->finished(job.request, job.started_ns,
                    port_.now() + static_cast<TimeNs>(1e3 * system_.response_latency_us));
   jobs_.give_back(slot);
 }

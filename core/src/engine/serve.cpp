@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "paella/clock.hpp"
+#include "paella/engine/client.hpp"
 #include "paella/engine/direct.hpp"
 #include "paella/engine/dispatcher.hpp"
 #include "paella/engine/stages.hpp"
@@ -50,12 +51,12 @@ class Serving {
       : watchdog_ns_(static_cast<TimeNs>(options.watchdog_s * 1e9)), device_(device) {
     const SystemSpec& system = spec.system;
     const auto level = static_cast<std::uint32_t>(system.notify_blocks);
-    Client client(client_spec(spec), jobs);
+    auto requests = std::make_unique<Client>(client_spec(spec), jobs);
     if (system.dispatcher) {
       port_ = std::make_unique<gpu::cuda::PollingPort>(device, origin_ns, level);
       auto dispatcher =
           std::make_unique<Dispatcher>(system, spec.models, spec.device.sm, DispatcherCosts{},
-                                       *port_, streams(system.streams), std::move(client));
+                                       *port_, streams(system.streams), std::move(requests));
       counters_ = [d = dispatcher.get()] { return d->counters(); };
       server_ = std::move(dispatcher);
     } else {
@@ -63,7 +64,7 @@ class Serving {
                                                        options.watcher_cpu);
       auto direct = std::make_unique<DirectSubmission>(
           system, spec.models, spec.instances, *port_, std::vector<gpu::Port*>{port_.get()},
-          streams(system.streams), std::move(client));
+          streams(system.streams), std::move(requests));
       counters_ = [d = direct.get()] { return d->counters(); };
       server_ = std::move(direct);
     }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <numeric>
 
+#include "paella/engine/client.hpp"
 #include "paella/engine/direct.hpp"
 #include "paella/engine/dispatcher.hpp"
 #include "paella/error.hpp"
@@ -101,7 +102,7 @@ class Simulation {
     add(std::make_unique<Dispatcher>(
         system, spec_.models, spec_.device.sm, DispatcherCosts{host.request_us, host.decision_us},
         device_.add_port(process, system.notify_blocks), std::move(streams),
-        Client(client_spec(spec_), result_.jobs)));
+        std::make_unique<Client>(client_spec(spec_), result_.jobs)));
   }
 
   void add_processes() {
@@ -130,7 +131,7 @@ class Simulation {
     for (std::int32_t i = 0; i < threads; ++i) ports.push_back(&device_.add_port(process, watcher));
     add(std::make_unique<DirectSubmission>(system, spec_.models, spec_.instances, watcher,
                                            std::move(ports), std::move(streams),
-                                           Client(std::move(client), result_.jobs)));
+                                           std::make_unique<Client>(std::move(client), result_.jobs)));
   }
 
   template <class S>

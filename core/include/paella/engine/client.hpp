@@ -4,16 +4,10 @@
 #include <deque>
 #include <vector>
 
+#include "paella/engine/requests.hpp"
 #include "paella/record/jobs.hpp"
-#include "paella/time.hpp"
 
 namespace paella::engine {
-
-struct Request {
-  std::int32_t job;  // row of the run's jobs; -1 in the warm-up
-  std::int32_t model;
-  TimeNs due_ns;     // on the engine's clock
-};
 
 struct ClientSpec {
   std::vector<std::int32_t> jobs;       // rows of the run's jobs, in the order of their due times
@@ -26,20 +20,16 @@ struct ClientSpec {
 
 // The requests of one client process. A request that is due waits at the client while the cap is
 // reached (and so do all behind it) or its model has no free instance.
-class Client {
+class Client : public Requests {
  public:
   Client(ClientSpec spec, record::Jobs& jobs);
 
-  // Earliest time at which take() may give something before another job finishes.
-  TimeNs next_due_ns() const;
-  // The next request to be submitted by `now`.
-  bool take(TimeNs now, Request& request);
-  void submitted(const Request& request, TimeNs now);
-  // The answer reaches the client at `answered_ns`: not before an earlier one. `started_ns` is
-  // that of the first kernel, -1 without kernels.
-  void finished(const Request& request, TimeNs started_ns, TimeNs answered_ns);
-  TimeNs start_ns() const { return start_ns_; }
-  bool done() const { return !warming_ && completed_ == spec_.jobs.size(); }
+  TimeNs next_due_ns() const override;
+  bool take(TimeNs now, Request& request) override;
+  void submitted(const Request& request, TimeNs now) override;
+  void finished(const Request& request, TimeNs started_ns, TimeNs answered_ns) override;
+  TimeNs start_ns() const override { return start_ns_; }
+  bool done() const override { return !warming_ && completed_ == spec_.jobs.size(); }
 
  private:
   void begin_trace(TimeNs now);

@@ -1,9 +1,10 @@
 #pragma once
 
 #include <deque>
+#include <memory>
 #include <vector>
 
-#include "paella/engine/client.hpp"
+#include "paella/engine/requests.hpp"
 #include "paella/engine/server.hpp"
 #include "paella/engine/system.hpp"
 #include "paella/gpu/device.hpp"
@@ -21,12 +22,12 @@ class DirectSubmission : public Server {
   DirectSubmission(const SystemSpec& system, const std::vector<plan::Model>& models,
                    const std::vector<std::int32_t>& instances, gpu::Port& watcher,
                    std::vector<gpu::Port*> threads, std::vector<gpu::StreamId> streams,
-                   Client client);
+                   std::unique_ptr<Requests> requests);
 
   TimeNs wake_ns() const override;
   void step() override;
-  bool done() const override { return client_.done(); }
-  TimeNs start_ns() const override { return client_.start_ns(); }
+  bool done() const override { return requests_->done(); }
+  TimeNs start_ns() const override { return requests_->start_ns(); }
   ServerCounters counters() const;
 
  private:
@@ -49,7 +50,7 @@ class DirectSubmission : public Server {
   SystemSpec system_;
   const std::vector<plan::Model>& models_;
   gpu::Port& watcher_;
-  Client client_;
+  std::unique_ptr<Requests> requests_;
   std::vector<Thread> threads_;
   std::vector<std::int32_t> busy_threads_;  // with jobs to issue
   std::vector<std::vector<std::int32_t>> free_threads_;  // of each model, if instances have threads

@@ -3,7 +3,7 @@
 #include <memory>
 #include <vector>
 
-#include "paella/engine/client.hpp"
+#include "paella/engine/requests.hpp"
 #include "paella/engine/server.hpp"
 #include "paella/engine/stages.hpp"
 #include "paella/engine/system.hpp"
@@ -24,12 +24,12 @@ class Dispatcher : public Server {
  public:
   Dispatcher(const SystemSpec& system, const std::vector<plan::Model>& models,
              const plan::SmLimits& sm, DispatcherCosts costs, gpu::Port& port,
-             std::vector<gpu::StreamId> streams, Client client);
+             std::vector<gpu::StreamId> streams, std::unique_ptr<Requests> requests);
 
   TimeNs wake_ns() const override;
   void step() override;
-  bool done() const override { return client_.done(); }
-  TimeNs start_ns() const override { return client_.start_ns(); }
+  bool done() const override { return requests_->done(); }
+  TimeNs start_ns() const override { return requests_->start_ns(); }
   ServerCounters counters() const;
 
  private:
@@ -52,7 +52,7 @@ class Dispatcher : public Server {
   SystemSpec system_;
   DispatcherCosts costs_;
   gpu::Port& port_;
-  Client client_;
+  std::unique_ptr<Requests> requests_;
   std::unique_ptr<sched::Policy> policy_;
   std::unique_ptr<sched::Admission> admission_;
   std::vector<std::vector<Stage>> stages_;        // of each model
