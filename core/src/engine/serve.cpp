@@ -18,7 +18,7 @@ namespace {
 
 using gpu::cuda::CudaPort;
 
-constexpr TimeNs kLeadNs = 20'000'000;          // before the first request may be due
+constexpr TimeNs kLeadNs = 1'000'000;           // before the first request may be due
 constexpr TimeNs kHealthCheckNs = 100'000'000;  // without any event
 constexpr TimeNs kPreemptedNs = 200'000;        // more than any turn of its own
 
@@ -46,21 +46,21 @@ std::vector<gpu::WorkUnit> units(const SimulationSpec& spec) {
 // The server of a run and the port it serves through.
 class Serving {
  public:
-  Serving(const SimulationSpec& spec, const ServeOptions& options, TimeNs origin_ns,
+  Serving(const SimulationSpec& spec, const ServeOptions& options,
           gpu::cuda::CudaDevice& device, record::Jobs& jobs)
       : watchdog_ns_(static_cast<TimeNs>(options.watchdog_s * 1e9)), device_(device) {
     const SystemSpec& system = spec.system;
     const auto level = static_cast<std::uint32_t>(system.notify_blocks);
     auto requests = std::make_unique<Client>(client_spec(spec), jobs);
     if (system.dispatcher) {
-      port_ = std::make_unique<gpu::cuda::PollingPort>(device, origin_ns, level);
+      port_ = std::make_unique<gpu::cuda::PollingPort>(device, level);
       auto dispatcher =
           std::make_unique<Dispatcher>(system, spec.models, spec.device.sm, DispatcherCosts{},
                                        *port_, streams(system.streams), std::move(requests));
       counters_ = [d = dispatcher.get()] { return d->counters(); };
       server_ = std::move(dispatcher);
     } else {
-      port_ = std::make_unique<gpu::cuda::WatchedPort>(device, origin_ns, level,
+      port_ = std::make_unique<gpu::cuda::WatchedPort>(device, level,
                                                        options.watcher_cpu);
       auto direct = std::make_unique<DirectSubmission>(
           system, spec.models, spec.instances, *port_, std::vector<gpu::Port*>{port_.get()},
@@ -70,7 +70,8 @@ class Serving {
     }
   }
 
-  void run(ServeResult& result) {
+  void run(TimeNs origin_ns, ServeResult& result) {
+    port_->begin(origin_ns);
     TimeNs before = port_->now();
     TimeNs outside_ns = device_.outside_ns();
     std::int64_t steps = 0;
@@ -147,14 +148,13 @@ ServeResult serve(const SimulationSpec& spec, const ServeOptions& options,
   device.prepare(spec.system.streams,
                  spec.system.graphs ? units(spec) : std::vector<gpu::WorkUnit>{},
                  static_cast<std::uint32_t>(spec.system.notify_blocks));
-  const TimeNs origin =
-      options.start_at_ns > 0 ? options.start_at_ns : monotonic_ns() + kLeadNs;
-  Serving serving(spec, options, origin, device, result.jobs);
-  if (const TimeNs late = monotonic_ns() - origin; late > 0) {
-    throw Error("the run was not ready when it was to start, but " + std::to_string(late / 1'000'000) +
-                " ms later");
+  Serving serving(spec, options, device, result.jobs);
+  const TimeNs ready = monotonic_ns();
+  if (options.start_at_ns > 0 && options.start_at_ns < ready) {
+    throw Error("the run was not ready when it was to start, but " +
+                std::to_string((ready - options.start_at_ns) / 1'000'000) + " ms later");
   }
-  serving.run(result);
+  serving.run(options.start_at_ns > 0 ? options.start_at_ns : ready + kLeadNs, result);
   return result;
 }
 
