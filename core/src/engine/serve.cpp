@@ -79,13 +79,11 @@ class Serving {
     while (!server_->done()) {
       port_->tick();
       const TimeNs now = port_->now();
-      result.longest_turn_ns = std::max(result.longest_turn_ns, now - before);
-      if (port_->steps() != steps) {
-        const TimeNs own = now - before - (device_.outside_ns() - outside_ns);
-        if (own < kPreemptedNs) result.own_ns += own;
-        steps = port_->steps();
-        outside_ns = device_.outside_ns();
-      }
+      const TimeNs own = now - before - (device_.outside_ns() - outside_ns);
+      result.longest_turn_ns = std::max(result.longest_turn_ns, own);
+      if (port_->steps() != steps && own < kPreemptedNs) result.own_ns += own;
+      steps = port_->steps();
+      outside_ns = device_.outside_ns();
       before = now;
       const TimeNs wake = server_->wake_ns();
       if (wake <= now) server_->step();
