@@ -51,12 +51,12 @@ class Serving {
       : watchdog_ns_(static_cast<TimeNs>(options.watchdog_s * 1e9)), device_(device) {
     const SystemSpec& system = spec.system;
     const auto level = static_cast<std::uint32_t>(system.notify_blocks);
-    auto requests = std::make_unique<Client>(client_spec(spec), jobs);
+    requests_ = std::make_unique<Client>(client_spec(spec), jobs);
     if (system.dispatcher) {
       port_ = std::make_unique<gpu::cuda::PollingPort>(device, level);
       auto dispatcher =
           std::make_unique<Dispatcher>(system, spec.models, spec.device.sm, DispatcherCosts{},
-                                       *port_, streams(system.streams), std::move(requests));
+                                       *port_, streams(system.streams), *requests_);
       counters_ = [d = dispatcher.get()] { return d->counters(); };
       server_ = std::move(dispatcher);
     } else {
@@ -64,7 +64,7 @@ class Serving {
                                                        options.watcher_cpu);
       auto direct = std::make_unique<DirectSubmission>(
           system, spec.models, spec.instances, *port_, std::vector<gpu::Port*>{port_.get()},
-          streams(system.streams), std::move(requests));
+          streams(system.streams), *requests_);
       counters_ = [d = direct.get()] { return d->counters(); };
       server_ = std::move(direct);
     }
@@ -120,6 +120,7 @@ class Serving {
   TimeNs watchdog_ns_;
   gpu::cuda::CudaDevice& device_;
   std::unique_ptr<CudaPort> port_;
+  std::unique_ptr<Client> requests_;
   std::unique_ptr<Server> server_;
   std::function<ServerCounters()> counters_;
   TimeNs checked_ns_ = 0;

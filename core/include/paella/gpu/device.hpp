@@ -32,6 +32,10 @@ struct WorkUnit {
   bool as_graph = false;
   Notify notify = Notify::kUnit;
   bool notify_call = true;  // kUnit costs a driver call: the kernels cannot tell by themselves
+  // Of a client, for the copies; null: what the device has of its own. A simulated GPU computes
+  // nothing and looks at neither.
+  const void* input = nullptr;
+  void* output = nullptr;
 };
 
 enum class EventKind { kPlaced, kFinished, kFailed };
