@@ -98,7 +98,8 @@ void Dispatcher::dispatch() {
     port_.submit(job.stream,
                  {slot, job.request.job, job.request.model, stage.first_kernel, stage.last_kernel,
                   stage.copy_in, stage.copy_out, system_.graphs, system_.notify,
-                  system_.notify_call, job.request.input, job.request.output});
+                  system_.notify_call, job.request.input || job.request.output,
+                  job.request.input, job.request.output});
     if (job.stage + 1 == static_cast<std::int32_t>(stages(job).size())) {
       requests_.almost_finished(job.request,
                                 port_.now() + static_cast<TimeNs>(1e3 * stage.alone_us));

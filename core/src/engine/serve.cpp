@@ -9,6 +9,7 @@
 #include "paella/engine/direct.hpp"
 #include "paella/engine/dispatcher.hpp"
 #include "paella/engine/stages.hpp"
+#include "paella/engine/watchdog.hpp"
 #include "paella/error.hpp"
 #include "paella/gpu/cuda/cuda_port.hpp"
 #include "paella/on_cpu.hpp"
@@ -19,7 +20,6 @@ namespace {
 using gpu::cuda::CudaPort;
 
 constexpr TimeNs kLeadNs = 1'000'000;           // before the first request may be due
-constexpr TimeNs kHealthCheckNs = 100'000'000;  // without any event
 constexpr TimeNs kPreemptedNs = 200'000;        // more than any turn of its own
 
 std::vector<gpu::StreamId> streams(std::int32_t count) {
@@ -28,16 +28,12 @@ std::vector<gpu::StreamId> streams(std::int32_t count) {
   return ids;
 }
 
-// Every unit that a model's jobs are cut into.
 std::vector<gpu::WorkUnit> units(const SimulationSpec& spec) {
-  const SystemSpec& system = spec.system;
-  UnitOfDispatch unit = system.unit;
-  if (!system.dispatcher) unit.kind = UnitOfDispatch::Kind::kJob;
   std::vector<gpu::WorkUnit> all;
   for (std::size_t m = 0; m < spec.models.size(); ++m) {
-    for (const Stage& stage : cut(spec.models[m], unit)) {
-      all.push_back({0, -1, static_cast<std::int32_t>(m), stage.first_kernel, stage.last_kernel,
-                     stage.copy_in, stage.copy_out, true, system.notify, system.notify_call});
+    for (const gpu::WorkUnit& unit : units_of(spec.models[m], spec.system)) {
+      all.push_back(unit);
+      all.back().model = static_cast<std::int32_t>(m);
     }
   }
   return all;
@@ -48,7 +44,7 @@ class Serving {
  public:
   Serving(const SimulationSpec& spec, const ServeOptions& options,
           gpu::cuda::CudaDevice& device, record::Jobs& jobs)
-      : watchdog_ns_(static_cast<TimeNs>(options.watchdog_s * 1e9)), device_(device) {
+      : watchdog_(options.watchdog_s), device_(device) {
     const SystemSpec& system = spec.system;
     const auto level = static_cast<std::uint32_t>(system.notify_blocks);
     requests_ = std::make_unique<Client>(client_spec(spec), jobs);
@@ -89,7 +85,7 @@ class Serving {
       if (wake <= now) server_->step();
       if (port_->steps() == steps) device_.check_output();  // as there is time
       if (port_->in_flight() > 0) {
-        watch(now);
+        watchdog_.look(device_, *port_);
       } else if (wake == kNever && !server_->done() && server_->wake_ns() == kNever) {
         throw Error("the run cannot go on: jobs wait for an admission that never comes");
       }
@@ -102,28 +98,12 @@ class Serving {
   }
 
  private:
-  // A GPU that fails tells nobody who does not ask; one that hangs does not even answer.
-  void watch(TimeNs now) {
-    const TimeNs silent = now - std::max(port_->last_event_ns(), checked_ns_);
-    if (silent < kHealthCheckNs) return;
-    checked_ns_ = now;
-    const gpu::cuda::InFlight& unit = port_->oldest();
-    device_.check_health(unit.stream);
-    if (now - port_->last_event_ns() < watchdog_ns_) return;
-    throw Error("the GPU has finished nothing for " + std::to_string(watchdog_ns_ / 1'000'000'000) +
-                " s: kernels " + std::to_string(unit.first_kernel) + " to " +
-                std::to_string(unit.last_kernel - 1) + " of " +
-                unit.instance->model().plan().name + " hang in stream " +
-                std::to_string(unit.stream));
-  }
-
-  TimeNs watchdog_ns_;
+  Watchdog watchdog_;
   gpu::cuda::CudaDevice& device_;
   std::unique_ptr<CudaPort> port_;
   std::unique_ptr<Client> requests_;
   std::unique_ptr<Server> server_;
   std::function<ServerCounters()> counters_;
-  TimeNs checked_ns_ = 0;
 };
 
 }  // namespace

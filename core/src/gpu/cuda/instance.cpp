@@ -87,7 +87,8 @@ LoadedModel::LoadedModel(LaunchPlan of) : plan_(std::move(of)) {
 
 Instance::Instance(const LoadedModel& model, NoteRing& notes, std::int32_t slot,
                    std::uint64_t seed)
-    : model_(model),
+    : launches(NoteRing::load(&notes.words(slot).finished)),
+      model_(model),
       slot_(slot),
       words_(&notes.words(slot)),
       slot_at_(notes.slot_at(slot)),
@@ -130,9 +131,10 @@ Pointer Instance::address(const Place& place) const {
   return 0;
 }
 
-void Instance::copy_in(Stream stream) {
+void Instance::copy_in(Stream stream, const void* client) {
   const Driver& d = driver();
-  const auto* from = host_input_->as<unsigned char>();
+  const auto* from = client ? static_cast<const unsigned char*>(client)
+                            : host_input_->as<unsigned char>();
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
     const std::size_t bytes = model_.plan().inputs[i];
     d.check(d.copy_in(inputs_[i].get(), from, bytes, stream), "copying an input");
@@ -140,9 +142,9 @@ void Instance::copy_in(Stream stream) {
   }
 }
 
-void Instance::copy_out(Stream stream) {
+void Instance::copy_out(Stream stream, void* client) {
   const Driver& d = driver();
-  auto* to = host_output_->as<unsigned char>();
+  auto* to = client ? static_cast<unsigned char*>(client) : host_output_->as<unsigned char>();
   for (const Output& output : model_.plan().outputs) {
     d.check(d.copy_out(to, address(output.at), output.bytes, stream), "copying an output");
     to += output.bytes;
@@ -151,7 +153,7 @@ void Instance::copy_out(Stream stream) {
 
 void Instance::enqueue(const WorkUnit& unit, Telling telling, std::uint32_t level, Stream stream) {
   const Driver& d = driver();
-  if (unit.copy_in) copy_in(stream);
+  if (unit.copy_in) copy_in(stream, unit.input);
   level_ = level;
   for (std::int32_t k = unit.first_kernel; k < unit.last_kernel; ++k) {
     const Launch& launch = model_.plan().launches[k];
@@ -168,7 +170,7 @@ void Instance::enqueue(const WorkUnit& unit, Telling telling, std::uint32_t leve
       d.check(result, doing.c_str());
     }
   }
-  if (unit.copy_out) copy_out(stream);
+  if (unit.copy_out) copy_out(stream, unit.output);
 }
 
 Instance::Executable* Instance::find(const WorkUnit& unit, Telling telling, std::uint32_t level) {
@@ -181,9 +183,10 @@ Instance::Executable* Instance::find(const WorkUnit& unit, Telling telling, std:
   return nullptr;
 }
 
-void Instance::prepare_graph(const WorkUnit& unit, Telling telling, std::uint32_t level,
+void Instance::prepare_graph(WorkUnit unit, Telling telling, std::uint32_t level,
                              Stream capturing) {
-  if (find(unit, telling, level)) return;
+  if (unit.of_client) unit.copy_in = unit.copy_out = false;
+  if (unit.empty() || find(unit, telling, level)) return;
   const Driver& d = driver();
   d.check(d.capture_begin(capturing, kCaptureThreadLocal), "capturing a graph");
   enqueue(unit, telling, level, capturing);
@@ -200,9 +203,15 @@ void Instance::prepare_graph(const WorkUnit& unit, Telling telling, std::uint32_
 
 void Instance::launch_graph(const WorkUnit& unit, Telling telling, std::uint32_t level,
                             Stream stream) {
-  const Executable* executable = find(unit, telling, level);
-  if (!executable) throw Error("a graph of " + model_.plan().name + " was not prepared");
-  driver().check(driver().graph_launch(executable->graph.get(), stream), "launching a graph");
+  WorkUnit inside = unit;
+  if (unit.of_client) inside.copy_in = inside.copy_out = false;
+  if (unit.copy_in && !inside.copy_in) copy_in(stream, unit.input);
+  if (!inside.empty()) {
+    const Executable* executable = find(inside, telling, level);
+    if (!executable) throw Error("a graph of " + model_.plan().name + " was not prepared");
+    driver().check(driver().graph_launch(executable->graph.get(), stream), "launching a graph");
+  }
+  if (unit.copy_out && !inside.copy_out) copy_out(stream, unit.output);
 }
 
 void Instance::try_stream(Stream stream) {
