@@ -11,4 +11,6 @@ PYBIND11_MODULE(_core, m) {
   paella::bindings::bind_sim_gpu(m);
   paella::bindings::bind_cuda(m);
   paella::bindings::bind_cuda_engine(m);
+  paella::bindings::bind_ipc(m);
+  paella::bindings::bind_ipc_client(m);
 }

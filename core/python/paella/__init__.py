@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paella._core import Policy, Trace, arrivals, policies
     from paella.results import load_run
+    from paella.serving.client import connect
     from paella.simulation import simulate
 
     __version__: str
@@ -20,11 +21,21 @@ _HOMES = {
     "Trace": "paella._core",
     "arrivals": "paella._core",
     "policies": "paella._core",
+    "connect": "paella.serving.client",
     "load_run": "paella.results",
     "simulate": "paella.simulation",
 }
 
-__all__ = ["Policy", "Trace", "__version__", "arrivals", "load_run", "policies", "simulate"]
+__all__ = [
+    "Policy",
+    "Trace",
+    "__version__",
+    "arrivals",
+    "connect",
+    "load_run",
+    "policies",
+    "simulate",
+]
 
 
 def __getattr__(name: str) -> Any:

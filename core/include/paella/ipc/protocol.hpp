@@ -144,10 +144,11 @@ struct AnswerSlot {
   std::uint32_t status;
   std::uint32_t reserved0;
   // CLOCK_MONOTONIC; 0 where it did not come to that.
-  std::int64_t taken_ns;
-  std::int64_t started_ns;  // of the first kernel
+  std::int64_t taken_ns;      // from the ring
+  std::int64_t submitted_ns;  // to the dispatcher: there was a free instance of the model
+  std::int64_t started_ns;    // the first kernel
   std::int64_t finished_ns;
-  std::uint64_t reserved1[3];
+  std::uint64_t reserved1[2];
 };
 
 using Position = std::atomic<std::uint64_t>;

@@ -68,6 +68,10 @@ struct Stats {
   std::vector<SessionStats> sessions;
 };
 
+// The low bits of what clients call a model; above is how many were there before it.
+inline constexpr std::uint32_t kModelIndexBits = 12;
+inline constexpr std::uint32_t kModelIndexMask = (1u << kModelIndexBits) - 1;
+
 class Session;  // of the serving thread
 
 // The clients of a server in other processes, as a source of requests. Two threads use it: the
@@ -87,7 +91,7 @@ class Sessions : public engine::Requests {
   std::pair<std::uint32_t, Descriptor> add_memory(std::int32_t session, std::uint64_t bytes);
   // Its index, which requests given to take() carry as their model. Indices are small and reused.
   std::int32_t add_model(const ModelSizes& sizes);
-  // What clients call it: never the same again for another model.
+  // What clients call it: not the same again for another model before a million have come and gone.
   std::uint32_t wire_id(std::int32_t model) const;
   // New requests are refused, those taken are finished; then there is a notice kDrained.
   void remove_model(std::int32_t model);
@@ -122,6 +126,7 @@ class Sessions : public engine::Requests {
   // Where the client wants the output and has put the input; valid until finished() or failed(),
   // whatever becomes of the client. Null for a size of 0.
   void operands(const engine::Request& request, const void** input, void** output) const;
+  const ModelSizes& sizes(const engine::Request& request) const;
   // The job's last unit is on the GPU: clients that asked for it are woken ahead of the answer.
   virtual void almost_finished(const engine::Request& request, TimeNs expected_end_ns);
   // Instead of finished().
@@ -135,7 +140,7 @@ class Sessions : public engine::Requests {
  private:
   struct Model;
   struct Job;
-  struct Wake {
+  struct Wake {  // of a client ahead of its answer
     TimeNs at_ns;
     std::int32_t session;
     std::uint32_t generation;
@@ -147,15 +152,19 @@ class Sessions : public engine::Requests {
   void apply_commands();
   void apply(Command& command);
   void leave(std::int32_t session);
-  void forget(std::int32_t session);
+  void unread(std::int32_t session);
+  void drop_waiting(std::int32_t session, Status status);
+  void forget_if_over(std::int32_t session);
+  void broken(std::int32_t session, const char* why);
   void tell(Notice notice);
-  void accept(Session& session, const RequestSlot& slot, TimeNs now);
+  void accept(std::int32_t session, const RequestSlot& slot, TimeNs now);
   Status check(const Session& session, const RequestSlot& slot, Job& job) const;
-  void next_waiting(std::int32_t model);
   void end(std::int32_t job, Status status, TimeNs started_ns, TimeNs finished_ns);
   void release_instance(std::int32_t model);
   void wake_early(TimeNs now);
-  bool quiet() const;
+  bool something_new() const;
+  void set_asleep(bool asleep);
+  void hear_bells();
 
   const Limits limits_;
 
@@ -163,7 +172,7 @@ class Sessions : public engine::Requests {
   MemoryObserver observer_;
   std::vector<std::unique_ptr<Owned>> owned_;  // by session
   std::uint64_t total_bytes_ = 0;
-  std::vector<std::uint16_t> generations_;  // by model
+  std::vector<std::uint32_t> generations_;  // by model
   std::vector<bool> model_used_;
 
   // Both.
@@ -183,7 +192,9 @@ class Sessions : public engine::Requests {
   std::int64_t outstanding_ = 0;  // jobs
   std::deque<std::int32_t> ready_;
   std::vector<Wake> wakes_;  // a heap
+  std::uint32_t generation_ = 0;  // of the session attached last
   bool stopping_ = false;
+  TimeNs stopped_ns_ = 0;
   Status refusing_ = Status::kOk;
 };
 

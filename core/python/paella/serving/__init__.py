@@ -1,0 +1,1 @@
+"""Serving to other processes: the control socket of a server, and clients of one."""
