@@ -122,7 +122,7 @@ class Connection {
 
 void bind_ipc_client(py::module_& m) {
   const auto error = py::register_exception<ClientError>(m, "ClientError", m.attr("Error"));
-  py::register_exception<ServerGone>(m, "ServerGone", error);
+  py::register_exception<ServerGone>(m, "ServerGoneError", error);
   py::class_<Connection>(m, "ClientConnection", "The C++ client (paella/client.hpp).")
       .def(py::init<const std::string&, const std::string&, std::uint32_t>(), py::arg("server"),
            py::arg("wake") = "block", py::arg("lead_us") = 100)

@@ -115,7 +115,7 @@ class _Channel:
                     self.work.clear()
                 for tag, status, *times in self.core.wait(256, _IDLE_S if self._parks else -1.0):
                     self._complete(self.pending.pop(tag), status, Times(*times))
-        except _core.ServerGone as e:
+        except _core.ServerGoneError as e:
             with self.lock:
                 self.over = self.over or ServerGoneError(str(e))
         while self.pending:
@@ -152,7 +152,7 @@ class translated:  # noqa: N801
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, _core.ServerGone):
+        if isinstance(error, _core.ServerGoneError):
             raise ServerGoneError(str(error)) from None
         if isinstance(error, _core.Error):
             raise ServingError(str(error)) from None

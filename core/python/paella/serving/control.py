@@ -214,15 +214,15 @@ class ControlServer:
 
     def _packet_from(self, connection: _Connection) -> None:
         try:
-            data, ancillary, flags, _ = connection.socket.recvmsg(
-                protocol.MAX_PACKET_BYTES, 0, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
-            )
+            # Descriptors that come along are dropped by the kernel.
+            data = connection.socket.recv(protocol.MAX_PACKET_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
-            return self._let_go(connection)
+            data = b""
         if not data:
-            return self._let_go(connection)
+            self._let_go(connection)
+            return
         number = 0
         try:
             kind, number, fields = protocol.call(data)
@@ -323,12 +323,14 @@ class ControlServer:
         from paella.serving.statistics import model_row
 
         raw = self._sessions.stats()
-        names = {index: (name, model.instances) for name, (index, model) in self._models.items()}
-        names |= {index: (f"{name} (leaving)", 0) for index, (name, _) in self._leaving.items()}
+        names = {index: (name, model.instances) for name, (index, model) in self._known()}
+        for index, (name, _) in list(self._leaving.items()):
+            names[index] = (f"{name} (leaving)", 0)
+        connections = dict(self._by_session)
         clients = [
-            {"pid": self._by_session[s["id"]].pid, **s}
+            {"pid": connections[s["id"]].pid, **s}
             for s in raw["sessions"]
-            if s["id"] in self._by_session
+            if s["id"] in connections
         ]
         return {
             "server": self.name,
@@ -341,12 +343,15 @@ class ControlServer:
 
     def latency_counts(self) -> dict[str, tuple[Any, int]]:
         """Of each model: the counts of its classes of latency, and the sum in nanoseconds."""
-        names = {index: name for name, (index, _) in self._models.items()}
+        names = {index: name for name, (index, _) in self._known()}
         return {
             names[m["id"]]: (m["latency_counts"], m["latency_sum_ns"])
             for m in self._sessions.stats()["models"]
             if m["id"] in names
         }
+
+    def _known(self) -> list[tuple[str, tuple[int, Model]]]:
+        return list(self._models.items())  # a copy: statistics are asked for by other threads too
 
 
 def raise_descriptor_limit() -> None:
