@@ -227,6 +227,74 @@ def _progress(text: str) -> Iterator[None]:
         sys.stderr.write(f"\r{' ' * len(text)}\r")
 
 
+# ---- serving
+
+
+def serve(args: argparse.Namespace) -> None:
+    from paella.config import parse_overrides
+    from paella.serving.server import Options, Server, resolved
+
+    fields = {
+        "system": args.system,
+        "backend": args.backend,
+        "device": args.device,
+        "profile": args.profile,
+        "overrides": parse_overrides(args.set),
+    }
+    options = Options(
+        name=args.name,
+        models=args.models,
+        mix=args.mix,
+        instances=args.instances,
+        cores=args.cores,
+        idle_ms=args.idle_ms,
+        grace_s=args.grace,
+        watchdog_s=args.watchdog,
+        metrics=args.metrics,
+        with_stdin=args.with_stdin,
+    )
+    server = Server(resolved(fields, options, _config(args)), options)
+
+    def ready() -> None:
+        _print(f"serving as {args.name}: {args.system} on {args.backend} {args.device}")
+        sys.stdout.flush()
+
+    server.serve(ready)
+
+
+def load(args: argparse.Namespace) -> None:
+    from paella.files import check_writable
+    from paella.hardware.cores import assign, parse_cores
+    from paella.results import metadata, source, write_run
+    from paella.serving import load as client
+
+    fields = _spec(args) | {
+        "trace": args.trace,
+        "clients": args.clients,
+        "think_us": args.think,
+        "cap": args.cap,
+    }
+    if args.trace and args.arrival:
+        raise UsageError("--trace replaces --arrival: give one of them")
+    run = client.workload(args.server, fields, _config(args))
+    check_writable(args.out)
+    cores = (-1, -1)
+    if args.cores:
+        own = assign(parse_cores(args.cores), ["client", "receiver"])
+        cores = (own["client"], own["receiver"])
+    with _progress(f"{args.jobs} jobs for {args.server} ..."):
+        output = client.load(run, args.server, wake=args.wake, lead_us=args.lead, cores=cores)
+        write_run(args.out, run, output)
+    args.system = run.spec.system
+    _print_run(args, source(metadata(run, output)["provenance"]), output)
+
+
+def top(args: argparse.Namespace) -> None:
+    from paella.serving.top import top
+
+    top(args.name, interval_s=args.interval, once=args.once, as_json=args.json)
+
+
 # ---- results
 
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <numeric>
 #include <random>
 
 #include "paella/error.hpp"
@@ -42,13 +41,18 @@ std::map<std::string, Function> functions(const LaunchPlan& plan, Module module)
   return found;
 }
 
-std::size_t total(const std::vector<std::size_t>& sizes) {
-  return std::accumulate(sizes.begin(), sizes.end(), std::size_t{0});
+// Tensors lie one behind the other in host memory, each at a multiple of this.
+std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+std::size_t input_bytes(const LaunchPlan& plan) {
+  std::size_t sum = 0;
+  for (const std::size_t bytes : plan.inputs) sum += aligned(bytes);
+  return sum;
 }
 
 std::size_t output_bytes(const LaunchPlan& plan) {
   std::size_t sum = 0;
-  for (const Output& output : plan.outputs) sum += output.bytes;
+  for (const Output& output : plan.outputs) sum += aligned(output.bytes);
   return sum;
 }
 
@@ -101,11 +105,11 @@ Instance::Instance(const LoadedModel& model, NoteRing& notes, std::int32_t slot,
     const bool own = output.at.space == Space::kOutput;
     outputs_.push_back(own ? memory_for(output.bytes, what) : OwnedMemory());
   }
-  host_input_ = std::make_unique<MappedMemory>(std::max<std::size_t>(total(plan.inputs), 1));
+  host_input_ = std::make_unique<MappedMemory>(std::max<std::size_t>(input_bytes(plan), 1));
   host_output_ = std::make_unique<MappedMemory>(std::max<std::size_t>(output_bytes(plan), 1));
   std::mt19937_64 random(seed);
   auto* input = host_input_->as<float>();
-  for (std::size_t i = 0; i < total(plan.inputs) / sizeof(float); ++i) {
+  for (std::size_t i = 0; i < input_bytes(plan) / sizeof(float); ++i) {
     input[i] = static_cast<float>(random() >> 40) * 0x1p-23f - 1;
   }
   parameters_.resize(plan.launches.size());
@@ -138,7 +142,7 @@ void Instance::copy_in(Stream stream, const void* client) {
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
     const std::size_t bytes = model_.plan().inputs[i];
     d.check(d.copy_in(inputs_[i].get(), from, bytes, stream), "copying an input");
-    from += bytes;
+    from += aligned(bytes);
   }
 }
 
@@ -147,7 +151,7 @@ void Instance::copy_out(Stream stream, void* client) {
   auto* to = client ? static_cast<unsigned char*>(client) : host_output_->as<unsigned char>();
   for (const Output& output : model_.plan().outputs) {
     d.check(d.copy_out(to, address(output.at), output.bytes, stream), "copying an output");
-    to += output.bytes;
+    to += aligned(output.bytes);
   }
 }
 
