@@ -41,15 +41,16 @@ std::int32_t add_model(LiveServer& server, const py::dict& d) {
 }
 
 py::dict counters(LiveServer& server) {
-  engine::ServerCounters c;
+  LiveServer::Counters c;
   {
     const py::gil_scoped_release release;
     c = server.counters();
   }
   py::dict d;
-  d["dispatches"] = c.dispatches;
-  d["extra_kernels"] = c.extra_kernels;
-  d["host_cpu_us"] = c.cpu_us;
+  d["dispatches"] = c.server.dispatches;
+  d["extra_kernels"] = c.server.extra_kernels;
+  d["host_cpu_us"] = c.server.cpu_us;
+  d["loop_gap_max_us"] = static_cast<double>(c.longest_turn_ns) * 1e-3;
   return d;
 }
 

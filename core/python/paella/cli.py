@@ -126,6 +126,11 @@ def _run_arguments(add: Add) -> None:
     add("--cap", type=int, metavar="N", help="jobs in flight; default: the system's or the mix's")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="change the system")
     add("--timeline", action="store_true", help="record every kernel beside the run")
+    add(
+        "--path",
+        choices=("server", "in-process"),
+        help="of requests; default: server for a dispatcher on cuda, else in-process",
+    )
     add("--plans", metavar="DIR", help="cuda: the models' launch plans; default: plans")
     add("--cores", metavar="LIST", help="cuda: cores for its threads, as in 2,3,8-11")
     add("--watchdog", type=float, metavar="S", help="cuda: without progress; default: 20")

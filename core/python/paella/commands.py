@@ -183,7 +183,12 @@ def run(args: argparse.Namespace) -> None:
     if given and resolved.spec.backend != "cuda":
         raise UsageError(f"--{next(iter(given))} is for --backend cuda")
     with _progress(f"{args.system} on {args.device}, {args.jobs} jobs ..."):
-        if resolved.spec.backend == "cuda":
+        if _path(args, resolved) == "server":
+            from paella.hardware.settings import Hardware
+            from paella.serving import path
+
+            output = path.run(resolved, decode(given, Hardware, "run"), args.config)
+        elif resolved.spec.backend == "cuda":
             from paella.hardware import session
             from paella.hardware.settings import Hardware
 
@@ -194,6 +199,20 @@ def run(args: argparse.Namespace) -> None:
             output = simulation.run(resolved)
         write_run(args.out, resolved, output)
     _print_run(args, source(metadata(resolved, output)["provenance"]), output)
+
+
+def _path(args: argparse.Namespace, run: Any) -> str:
+    """How requests come to the run's system: the paper's come from another process."""
+    dispatcher = run.system.submission == "dispatcher"
+    if run.spec.backend == "null":
+        raise UsageError("backend null is for paella serve")
+    if args.path == "server":
+        if not dispatcher:
+            raise UsageError(f"{args.system} has no dispatcher: it is a client process itself")
+        if args.timeline:
+            raise UsageError("a timeline is recorded in simulation only")
+    default = "server" if dispatcher and run.spec.backend == "cuda" else "in-process"
+    return args.path or default
 
 
 def _print_run(args: argparse.Namespace, source: str, output: Any) -> None:

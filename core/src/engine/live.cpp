@@ -1,5 +1,6 @@
 #include "paella/engine/live.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "paella/clock.hpp"
@@ -68,9 +69,14 @@ void LiveServer::serve() {
   const auto here = device_->enter();
   gpu::Port& port = device_->port();
   TimeNs busy_ns = monotonic_ns();
+  TimeNs before_ns = busy_ns, outside_ns = device_->outside_ns();
   while (!sessions_->done()) {
     device_->tick();
     const TimeNs now = port.now();
+    const TimeNs outside = device_->outside_ns() - outside_ns;
+    longest_turn_ns_ = std::max(longest_turn_ns_, now - before_ns - outside);
+    outside_ns += outside;
+    before_ns = now;
     if (has_posted_.load(std::memory_order_acquire)) do_posted();
     if (dispatcher_->wake_ns() <= now) {
       dispatcher_->step();
@@ -81,7 +87,7 @@ void LiveServer::serve() {
       busy_ns = now;
     } else if (options_.idle_ns > 0 && now - busy_ns > options_.idle_ns) {
       sessions_->idle_wait(sessions_->next_due_ns());
-      busy_ns = monotonic_ns();
+      before_ns = busy_ns = monotonic_ns();
     }
   }
 }
@@ -142,9 +148,11 @@ void LiveServer::remove_model(std::int32_t index) {
   device_->unload(std::move(removed));
 }
 
-ServerCounters LiveServer::counters() {
-  ServerCounters counters;
-  on_serving_thread([&] { counters = dispatcher_->counters(); });
+LiveServer::Counters LiveServer::counters() {
+  Counters counters;
+  on_serving_thread([&] {
+    counters = {dispatcher_->counters(), std::exchange(longest_turn_ns_, 0)};
+  });
   return counters;
 }
 

@@ -114,6 +114,7 @@ class RealDevice : public LiveDevice {
   std::vector<gpu::StreamId> streams() const override { return numbered(system_.streams); }
   void tick() override { port_->tick(); }
   bool busy() const override { return port_->in_flight() > 0; }
+  TimeNs outside_ns() const override { return device_.outside_ns(); }
   void watch() override { watchdog_.look(device_, *port_); }
 
  private:

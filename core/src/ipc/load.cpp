@@ -31,7 +31,6 @@ struct Buffers {
   std::uint32_t memory = kNoMemory;
   std::uint64_t input_at = 0, output_at = 0;
   char* output = nullptr;
-  std::vector<char> reference;  // its first output
 };
 
 std::uint64_t aligned(std::uint64_t bytes) { return (bytes + 63) / 64 * 64; }
@@ -77,6 +76,7 @@ class Load {
     const auto count = static_cast<std::uint64_t>(spec_.client.instances[m]);
     Memory memory{kNoMemory, nullptr, 0};
     if (each > 0) memory = server_.memory(each * count);
+    references_.emplace_back();
     auto& free = free_.emplace_back();
     for (std::uint64_t i = 0; i < count; ++i) {
       Buffers b;
@@ -84,15 +84,17 @@ class Load {
       b.input_at = i * each;
       b.output_at = b.input_at + aligned(info.input_bytes);
       if (memory.data) b.output = memory.data + b.output_at;
-      fill(memory.data ? memory.data + b.input_at : nullptr, info.input_bytes);
+      if (memory.data) fill(memory.data + b.input_at, info.input_bytes);
       free.push_back(buffers_.size());
       buffers_.push_back(std::move(b));
     }
   }
 
-  void fill(char* to, std::uint64_t bytes) {
+  // The same for all instances of a model, so that their outputs are, too.
+  static void fill(char* to, std::uint64_t bytes) {
+    std::mt19937_64 random(bytes);
     for (std::uint64_t i = 0; i + sizeof(float) <= bytes; i += sizeof(float)) {
-      const float value = static_cast<float>(random_() >> 40) * 0x1p-23f - 1;
+      const float value = static_cast<float>(random() >> 40) * 0x1p-23f - 1;
       std::memcpy(to + i, &value, sizeof value);
     }
   }
@@ -147,18 +149,19 @@ class Load {
       ++result_.without_output;
       return;
     }
-    Buffers& b = buffers_[sent.buffers];
     if (info.output_bytes == 0) return;
-    if (b.reference.empty()) {
-      b.reference.assign(b.output, b.output + info.output_bytes);
+    char* output = buffers_[sent.buffers].output;
+    auto& reference = references_[static_cast<std::size_t>(sent.request.model)];
+    if (reference.empty()) {
+      reference.assign(output, output + info.output_bytes);
     } else {
       ++result_.outputs_checked;
-      if (std::memcmp(b.output, b.reference.data(), info.output_bytes) != 0) {
+      if (std::memcmp(output, reference.data(), info.output_bytes) != 0) {
         throw Error(std::string("the output of a job of ") + info.name +
                     " is not what the model gave before for the same input");
       }
     }
-    std::memset(b.output, 0xff, info.output_bytes);  // so that one that does not come is seen
+    std::memset(output, 0xff, info.output_bytes);  // so that one that does not come is seen
   }
 
   void longest(TimeNs at) {
@@ -241,9 +244,9 @@ class Load {
   const LoadSpec& spec_;
   Client server_;
   engine::Client source_;
-  std::mt19937_64 random_{1};
   std::vector<ModelInfo> infos_;
   std::vector<Buffers> buffers_;
+  std::vector<std::vector<char>> references_;   // the first output of each model
   std::vector<std::vector<std::size_t>> free_;  // buffers, by model
   Slots<Sent> sent_;
   LoadResult result_;

@@ -33,7 +33,11 @@ class LiveServer {
   std::int32_t add_model(LiveModel model, bool computes_outputs);
   // After its last job has ended.
   void remove_model(std::int32_t index);
-  ServerCounters counters();
+  struct Counters {
+    ServerCounters server;
+    TimeNs longest_turn_ns = 0;  // without the driver's calls, since the last time
+  };
+  Counters counters();
 
  private:
   void on_serving_thread(std::function<void()> what);
@@ -42,6 +46,7 @@ class LiveServer {
 
   std::shared_ptr<ipc::Sessions> sessions_;
   LiveOptions options_;
+  TimeNs longest_turn_ns_ = 0;
   std::unique_ptr<LiveDevice> device_;
   std::unique_ptr<Dispatcher> dispatcher_;
 

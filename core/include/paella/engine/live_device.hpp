@@ -59,6 +59,8 @@ class LiveDevice {
   // The present, for one turn.
   virtual void tick() = 0;
   virtual bool busy() const = 0;
+  // Of the serving thread's time so far, what went to the driver's calls.
+  virtual TimeNs outside_ns() const { return 0; }
   // Error if the device has failed or stands still.
   virtual void watch() {}
 };

@@ -28,8 +28,8 @@ struct LoadResult {
 };
 
 // Sends the requests of `jobs` when they are due, and notes when their answers came, in CLOCK_MONOTONIC
-// from the trace's start. Every instance has an input and an output of its own in the server's shared
-// memory; outputs of the same input are compared, bit by bit. ClientError if the server goes, or
+// from the trace's start. Every instance has memory of its own, shared with the server; all instances
+// of a model have the same input, and their outputs are compared, bit by bit. ClientError if the server goes, or
 // refuses; Error if an output differs.
 LoadResult load(const LoadSpec& spec, record::Jobs& jobs);
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from paella import _core
@@ -46,6 +47,7 @@ def load(
     import numpy as np
 
     before = stats(server)
+    begun_ns = time.monotonic_ns()
     try:
         result = _core.load(
             {
@@ -61,9 +63,9 @@ def load(
     except _core.Error as e:
         raise LoadError(str(e)) from None
     after = stats(server)
-    counters = result["counters"] | {
-        key: value - before["counters"].get(key, 0) for key, value in after["counters"].items()
-    }
+    counters = result["counters"] | {"elapsed_ns": time.monotonic_ns() - begun_ns}
+    for key, value in after["counters"].items():  # a maximum begins anew when it has been told
+        counters[key] = value if "max" in key else value - before["counters"][key]
     return RunOutput(
         job=np.arange(len(result["model"]), dtype=np.int32),
         model=result["model"],
