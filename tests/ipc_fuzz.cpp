@@ -204,7 +204,7 @@ class Target {
         if (op[1] == 255 && op[2] > 250) {  // seldom: it takes long to start again
           shutdown(attacker_->wake.get(), SHUT_RDWR);
           cut_ = true;
-        } else if (op[1] == 254) {
+        } else if (op[1] >= 240) {
           leave_ = true;
         } else {
           char bytes[256] = {};
