@@ -205,7 +205,7 @@ def _soak(clients, name, requests, at_once, seed):
         seconds = time.monotonic() - began
         settle(lambda: len(watcher.stats()["clients"]) == 1)
         finished = sum(m["finished"] for m in watcher.stats()["models"]) - before
-    early = [kib for done, kib, _ in sizes if done >= requests / 10][0]
+    early = next(kib for done, kib, _ in sizes if done >= requests / 10)
     return {
         "requests": sent,
         "answered": answered,
