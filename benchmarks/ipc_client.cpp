@@ -1,6 +1,7 @@
 // Clients as a benchmark wants them; benchmarks/ipc.py compiles and runs this.
 //
 //   ipc_client SERVER WAKE turns MODEL COUNT      one request at a time: quantiles of a round trip
+//   ipc_client SERVER WAKE loop MODEL MS          one at a time from $START_NS on: how many
 //   ipc_client SERVER WAKE stream MODEL MS        as many as the ring holds: requests per second
 //   ipc_client SERVER WAKE check MODEL COUNT      the same, every answer and output looked at
 //   ipc_client - - inside BYTES COUNT             turns between two threads of this process
@@ -117,6 +118,24 @@ void inside(std::size_t bytes, long count) {
   print_turns(ns, 0, static_cast<double>(now_ns() - begin) * 1e-9);
 }
 
+void loop(paella::Client& client, const char* name, long ms) {
+  const Places places(client, client.model(name), 1);
+  const char* start = std::getenv("START_NS");
+  const std::int64_t begin = start ? std::atoll(start) : now_ns();
+  if (begin > now_ns()) {
+    const std::int64_t wait = begin - now_ns();
+    const timespec pause{wait / 1'000'000'000, wait % 1'000'000'000};
+    nanosleep(&pause, nullptr);
+  }
+  std::uint64_t count = 0;
+  paella::Answer answer;
+  for (; now_ns() < begin + ms * 1'000'000; ++count) {
+    client.submit(places.call(count, 0));
+    client.wait(answer);
+  }
+  std::printf("{\"count\": %llu}\n", static_cast<unsigned long long>(count));
+}
+
 void stream(paella::Client& client, const char* name, long ms) {
   const Places places(client, client.model(name), client.capacity());
   const std::int64_t begin = now_ns(), end = begin + ms * 1'000'000;
@@ -191,6 +210,7 @@ int main(int argc, char** argv) {
     if (const char* lead = std::getenv("LEAD_US")) options.lead_us = std::atoi(lead);
     paella::Client client(argv[1], options);
     if (what == "turns") return turns(client, argv[4], number), 0;
+    if (what == "loop") return loop(client, argv[4], number), 0;
     if (what == "stream") return stream(client, argv[4], number), 0;
     if (what == "check") return check(client, argv[4], number);
   } catch (const std::exception& e) {

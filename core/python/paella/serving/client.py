@@ -148,12 +148,16 @@ def _views(block: Block, specs: tuple[TensorSpec, ...]) -> list[NDArray[Any]]:
 class translated:  # noqa: N801
     """Errors of the compiled client as this package's."""
 
+    def __init__(self, channel: _Channel | None = None):
+        self._channel = channel
+
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, _core.ServerGoneError):
-            raise ServerGoneError(str(error)) from None
+            over = self._channel.over if self._channel else None
+            raise over or ServerGoneError(str(error)) from None
         if isinstance(error, _core.Error):
             raise ServingError(str(error)) from None
 
@@ -186,31 +190,31 @@ class Server:
 
     def block(self, size: int) -> Block:
         """So many bytes of memory shared with the server."""
-        with translated():
+        with translated(self._channel):
             return self._arena.take(size)
 
     def models(self) -> list[str]:
         """Names of the models that are served now."""
-        with translated():
+        with translated(self._channel):
             return [m["name"] for m in self._core.models()]
 
     def model(self, name: str) -> Model:
-        with translated():
+        with translated(self._channel):
             return Model(self, self._core.model(name))
 
     def register(self, name: str, folder: str | Path) -> Model:
         """Has the server load the launch plan in a folder, while it serves others."""
-        with translated():
+        with translated(self._channel):
             self._core.register_model(name, str(Path(folder).resolve()))
         return self.model(name)
 
     def remove(self, name: str) -> None:
         """Returns when the last job of the model has ended; later requests are refused."""
-        with translated():
+        with translated(self._channel):
             self._core.remove_model(name)
 
     def stats(self) -> dict[str, Any]:
-        with translated():
+        with translated(self._channel):
             return json.loads(self._core.stats())
 
 

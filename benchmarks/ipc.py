@@ -1,0 +1,324 @@
+"""What is between a client process and the server's thread: times, fairness, and endurance.
+
+    python benchmarks/ipc.py                    the table
+    python benchmarks/ipc.py --soak 20000000    requests of 8 clients that come and go
+    python benchmarks/ipc.py --kill 1000        clients killed at random moments
+    python benchmarks/ipc.py --fuzz 10000000    inputs of a hostile client, with the sanitizers
+
+The server is one without a device (tests/echo_server.py), or with --server NAME one that is there.
+The table wants two cores that nothing else uses. Needs a C++ compiler.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+import paella
+
+HERE = Path(__file__).parent
+CORE = HERE.parent / "core"
+TESTS = HERE.parent / "tests"
+WAKES = ("poll", "block", "hybrid")
+
+
+def build_client(folder):
+    return _build(folder, HERE / "ipc_client.cpp", ["-std=c++17", "-O2"])
+
+
+def build_fuzzer(folder):
+    """The server's code counts what is reached, the fuzzer itself does not."""
+    flags = ["-std=c++20", "-O1", "-g", "-fsanitize=address,undefined"]
+    flags += ["-fno-sanitize-recover=all"]
+    parts = []
+    for name in ("segment", "sessions_control", "sessions_serving"):
+        part = Path(folder) / f"{name}.o"
+        source = CORE / "src" / "ipc" / f"{name}.cpp"
+        _compile([*flags, "-fsanitize-coverage=trace-pc", "-c", source, "-o", part])
+        parts.append(part)
+    return _build(folder, TESTS / "ipc_fuzz.cpp", [*flags, *parts])
+
+
+def _build(folder, source, flags):
+    program = Path(folder) / source.stem
+    _compile([*flags, source, "-o", program])
+    return program
+
+
+def _compile(arguments):
+    compiler = os.environ.get("CXX") or shutil.which("c++") or "g++"
+    command = [compiler, "-Wall", "-Wextra", "-pthread", f"-I{CORE / 'include'}", *arguments]
+    subprocess.run([str(part) for part in command], check=True)
+
+
+@contextmanager
+def echo_server(**options):
+    name = f"bench-{os.getpid()}"
+    command = [sys.executable, str(TESTS / "echo_server.py"), name, json.dumps(options)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        yield name
+        process.terminate()
+        if process.wait(60):
+            raise SystemExit(f"the server ended with status {process.returncode}")
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+class Clients:
+    """Starts the client program, on a core of its own where one is given."""
+
+    def __init__(self, folder, core=None):
+        self.program = build_client(folder)
+        self.pin = ["taskset", "-c", str(core)] if core is not None else []
+
+    def start(self, server, wake, what, model, number, **environment):
+        command = [*self.pin, self.program, server, wake, what, model, number]
+        return subprocess.Popen(
+            [str(part) for part in command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {k: str(v) for k, v in environment.items()},
+        )
+
+    def run(self, *arguments, **environment):
+        return result(self.start(*arguments, **environment))
+
+
+def result(process):
+    out, err = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"a client failed: {out}{err}")
+    return json.loads(out)
+
+
+# ---- the table
+
+
+def table(cores, runs):
+    with tempfile.TemporaryDirectory() as folder:
+        clients = Clients(folder, cores[1])
+        rows = []
+        with echo_server(idle_ms=0, cpu=cores[0]) as name:
+            empty = [clients.run(name, "poll", "turns", "empty", 200_000) for _ in range(runs)]
+            rows.append(("empty request, round trip, p50 us", of(empty, "p50_us"), "at most 1"))
+            rows.append(("empty request, round trip, p99 us", of(empty, "p99_us"), "at most 5"))
+            rate = [clients.run(name, "poll", "stream", "empty", 1000) for _ in range(runs)]
+            rows.append(("empty requests, million a second", of(rate, "rate", 1e-6), "at least 2"))
+            pairs = []
+            free = Clients(folder)  # its two threads want two cores
+            for _ in range(runs):
+                apart = clients.run(name, "poll", "turns", "big", 4000)
+                within = free.run("-", "-", "inside", 602112, 4000)
+                pairs.append({"added": apart["p50_us"] - within["p50_us"], **apart})
+            rows.append(("602 KB input, round trip, p50 us", of(pairs, "p50_us"), ""))
+            rows.append(("… more than between two threads", of(pairs, "added"), "at most 3"))
+        with echo_server(idle_ms=0, cpu=cores[0]) as name:
+            shares = [fairness(clients, name, 64, 2000) for _ in range(runs)]
+            rows.append(("64 blocking clients, max/min share", shares, "below 1.5"))
+        with echo_server(idle_ms=0, cpu=cores[0], service_us=1000) as name:
+            jobs = {
+                wake: [clients.run(name, wake, "turns", "copy", 1000) for _ in range(runs)]
+                for wake in WAKES
+            }
+            for wake in WAKES:
+                rows.append((f"1 ms jobs, {wake}: p50 us", of(jobs[wake], "p50_us"), ""))
+                rows.append((f"1 ms jobs, {wake}: client's CPU", of(jobs[wake], "cpu"), ""))
+            both = list(zip(jobs["hybrid"], jobs["poll"], strict=True))
+            added = [h["p50_us"] - p["p50_us"] for h, p in both]
+            rows.append(("1 ms jobs, hybrid - poll: p50 us", added, "at most 5"))
+            cpu = [h["cpu"] / p["cpu"] for h, p in both]
+            rows.append(("1 ms jobs, hybrid / poll: CPU", cpu, "at most 0.1"))
+    width = max(len(row[0]) for row in rows)
+    print(f"{'':{width}}     median        min        max")
+    for what, values, wanted in rows:
+        middle = statistics.median(values)
+        print(f"{what:{width}} {middle:10.3f} {min(values):10.3f} {max(values):10.3f}  {wanted}")
+
+
+def of(results, key, factor=1.0):
+    return [r[key] * factor for r in results]
+
+
+def fairness(clients, name, count, ms):
+    start = time.monotonic_ns() + 2_000_000_000
+    processes = [
+        clients.start(name, "block", "loop", "copy", ms, START_NS=start) for _ in range(count)
+    ]
+    counts = [result(process)["count"] for process in processes]
+    return max(counts) / max(min(counts), 1)
+
+
+# ---- endurance
+
+
+def soak(requests, server=None, clients_at_once=8, seed=1):
+    """Clients come and go; each looks at every one of its answers and outputs."""
+    with tempfile.TemporaryDirectory() as folder:
+        clients = Clients(folder)
+        if server is None:
+            with echo_server(idle_ms=1) as name:
+                return _soak(clients, name, requests, clients_at_once, seed)
+        return _soak(clients, server, requests, clients_at_once, seed)
+
+
+def _soak(clients, name, requests, at_once, seed):
+    chance = random.Random(seed)
+    with paella.connect(name) as watcher:
+        pid = watcher.stats()["pid"]
+        models = [m for m in watcher.models() if m in ("copy", "empty")] or watcher.models()[:1]
+        before = sum(m["finished"] for m in watcher.stats()["models"])
+        running, sent, answered, came = [], 0, 0, 0
+        sizes = []
+        began = time.monotonic()
+        while sent < requests or running:
+            while sent < requests and len(running) < at_once:
+                count = min(chance.choice([1000, 30_000, 100_000, 300_000]), requests - sent)
+                wake = chance.choice(WAKES)
+                model = chance.choice(models)
+                running.append(clients.start(name, wake, "check", model, count, LEAD_US=50))
+                sent += count
+                came += 1
+            ended = [process for process in running if process.poll() is not None]
+            running = [process for process in running if process not in ended]
+            answered += sum(result(process)["answered"] for process in ended)
+            if ended:
+                sizes.append((answered, resident_kib(pid), len(descriptors(pid))))
+            time.sleep(0.01)
+        seconds = time.monotonic() - began
+        settle(lambda: len(watcher.stats()["clients"]) == 1)
+        finished = sum(m["finished"] for m in watcher.stats()["models"]) - before
+    early = next(kib for done, kib, _ in sizes if done >= requests / 10)
+    return {
+        "requests": sent,
+        "answered": answered,
+        "finished": finished,
+        "clients": came,
+        "seconds": round(seconds, 1),
+        "resident_kib_after_a_tenth": early,
+        "resident_kib_at_the_end": resident_kib(pid),
+        "descriptors_most": max(count for *_, count in sizes),
+        "descriptors_at_the_end": len(descriptors(pid)),
+    }
+
+
+def kill(count, server=None, seed=1):
+    """Clients killed at random moments, from before they connect; another one looks on."""
+    with tempfile.TemporaryDirectory() as folder:
+        clients = Clients(folder)
+        if server is None:
+            with echo_server(idle_ms=1, service_us=20) as name:
+                return _kill(clients, name, count, seed)
+        return _kill(clients, server, count, seed)
+
+
+def _kill(clients, name, count, seed):
+    chance = random.Random(seed)
+    served, wrong, stop = [], [], threading.Event()
+
+    def look_on():
+        with paella.connect(name) as there:
+            copy = there.model("copy")
+            x = np.arange(16, dtype=np.float32)
+            while not stop.is_set():
+                x = x + 1
+                (served if np.array_equal(copy(x), x) else wrong).append(1)
+
+    with paella.connect(name) as watcher:
+        pid = watcher.stats()["pid"]
+        before = len(descriptors(pid)), mappings(pid)
+        other = threading.Thread(target=look_on)
+        other.start()
+        killed = 0
+        while killed < count:
+            batch = [
+                clients.start(name, chance.choice(WAKES), chance.choice(["check", "turns"]),
+                              chance.choice(["copy", "big", "empty", "pair"]), 10**8)
+                for _ in range(2)
+            ]  # fmt: skip
+            for process in batch:
+                time.sleep(chance.random() ** 2 * 0.03)
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+                killed += process.returncode == -signal.SIGKILL
+                wrong += [process.returncode] * (process.returncode != -signal.SIGKILL)
+        stop.set()
+        other.join()
+        settle(lambda: len(watcher.stats()["clients"]) == 1)
+        stats = watcher.stats()
+        settle(lambda: mappings(pid) == before[1])
+        return {
+            "killed": killed,
+            "others_served": len(served),
+            "wrong": len(wrong),
+            "sessions_left": len(stats["clients"]) - 1,
+            "in_flight_left": sum(m["in_flight"] + m["waiting"] for m in stats["models"]),
+            "descriptors_left": len(descriptors(pid)) - before[0],
+            "mappings_left": mappings(pid) - before[1],
+        }
+
+
+def settle(condition, seconds=30.0):
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+def descriptors(pid):
+    return list(Path(f"/proc/{pid}/fd").iterdir())
+
+
+def mappings(pid):
+    return Path(f"/proc/{pid}/maps").read_text().count("memfd:paella")
+
+
+def resident_kib(pid):
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+
+def fuzz(count, seed):
+    with tempfile.TemporaryDirectory() as folder:
+        program = build_fuzzer(folder)
+        command = [program, count, seed, TESTS / "corpus" / "ipc"]
+        subprocess.run([str(part) for part in command], check=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--cores", default="0,1", help="of the server and of the client")
+    parser.add_argument("--runs", type=int, default=5, help="of each line of the table")
+    parser.add_argument("--server", metavar="NAME", help="of --soak and --kill")
+    parser.add_argument("--seed", type=int, default=1)
+    for name in ("soak", "kill", "fuzz"):
+        parser.add_argument(f"--{name}", type=int, metavar="N")
+    args = parser.parse_args()
+    if args.fuzz:
+        fuzz(args.fuzz, args.seed)
+    elif args.soak:
+        print(json.dumps(soak(args.soak, args.server, seed=args.seed), indent=1))
+    elif args.kill:
+        print(json.dumps(kill(args.kill, args.server, seed=args.seed), indent=1))
+    else:
+        table([int(core) for core in args.cores.split(",")], args.runs)
+
+
+if __name__ == "__main__":
+    main()
