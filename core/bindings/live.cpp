@@ -54,19 +54,46 @@ py::dict counters(LiveServer& server) {
   return d;
 }
 
+// A thread of its own calls this. An exception of compute() fails the job, and goes up.
+void compute_outputs(LiveServer& server, const py::function& compute) {
+  engine::Outputs& outputs = *server.outputs();
+  const auto next = [&] {
+    const py::gil_scoped_release release;
+    return outputs.next();
+  };
+  while (auto work = next()) {
+    const auto view = [](const void* at, std::uint64_t bytes) {
+      return py::memoryview::from_memory(const_cast<void*>(at), static_cast<py::ssize_t>(bytes));
+    };
+    try {
+      compute(work->request.model, view(work->request.input, work->input_bytes),
+              view(work->request.output, work->output_bytes));
+      work->computed = true;
+    } catch (...) {
+      outputs.put(*work);
+      throw;
+    }
+    outputs.put(*work);
+  }
+}
+
 }  // namespace
 
 void bind_live(py::module_& m) {
   py::class_<LiveServer>(m, "LiveServer", "Serves clients in other processes (paella.live).")
       .def(py::init([](std::shared_ptr<ipc::Sessions> sessions, const py::dict& spec, int cpu,
-                       double idle_ms) {
+                       double idle_ms, bool compute_outputs) {
              engine::LiveSpec what = live_spec(spec);
              const py::gil_scoped_release release;
              return std::make_unique<LiveServer>(
                  std::move(sessions), std::move(what),
-                 engine::LiveOptions{cpu, static_cast<TimeNs>(idle_ms * 1e6)});
+                 engine::LiveOptions{cpu, static_cast<TimeNs>(idle_ms * 1e6),
+                                     compute_outputs});
            }),
-           py::arg("sessions"), py::arg("spec"), py::arg("cpu") = -1, py::arg("idle_ms") = 0.0)
+           py::arg("sessions"), py::arg("spec"), py::arg("cpu") = -1, py::arg("idle_ms") = 0.0,
+           py::arg("compute_outputs") = false)
+      .def("compute_outputs", &compute_outputs, py::arg("compute"),
+           "Calls compute(model, input, output) for every job, until the server has ended.")
       .def("run", &LiveServer::run, py::call_guard<py::gil_scoped_release>())
       .def("add_model", &add_model, py::arg("model"))
       .def("remove_model", &LiveServer::remove_model, py::arg("index"),

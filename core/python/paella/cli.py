@@ -145,6 +145,7 @@ def _serve_arguments(add: Add) -> None:
     add("--backend", default="sim", help="sim, cuda, or null, which does nothing; default: sim")
     _profile(add)
     add("--models", metavar="DIR", help="folder of launch plans; default: the profile's models")
+    add("--onnx", metavar="DIR", help="sim: onnxruntime computes outputs from DIR/MODEL.onnx")
     add("--mix", metavar="NAME", help="serve this mix's models, with its instances")
     add("--instances", type=int, metavar="K", help="of each model; default: the mix's, or 4")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="change the system")

@@ -263,6 +263,7 @@ def serve(args: argparse.Namespace) -> None:
     options = Options(
         name=args.name,
         models=args.models,
+        onnx=args.onnx,
         mix=args.mix,
         instances=args.instances,
         cores=args.cores,

@@ -20,9 +20,11 @@ SystemSpec without_modelled_way(SystemSpec system) {
 
 LiveServer::LiveServer(std::shared_ptr<ipc::Sessions> sessions, LiveSpec spec, LiveOptions options)
     : sessions_(std::move(sessions)), options_(options), device_(make_live_device(spec)) {
+  if (options.compute_outputs) outputs_ = std::make_unique<Outputs>(sessions_);
   dispatcher_ = std::make_unique<Dispatcher>(
       without_modelled_way(spec.system), std::vector<plan::Model>{}, spec.device.sm,
-      DispatcherCosts{}, device_->port(), device_->streams(), *sessions_);
+      DispatcherCosts{}, device_->port(), device_->streams(),
+      outputs_ ? static_cast<Requests&>(*outputs_) : *sessions_);
   sessions_->set_memory_observer([this](void* at, std::size_t bytes, bool added) {
     const std::lock_guard lock(mutex_);
     if (failed_) return;
@@ -53,6 +55,7 @@ void LiveServer::run() {
     running_ = false;
     failed_ = failed;
     posted_done_.notify_all();
+    if (outputs_) outputs_->end();
   };
   try {
     serve();
@@ -136,6 +139,7 @@ std::int32_t LiveServer::add_model(LiveModel live, bool computes_outputs) {
   on_serving_thread([&] {
     index = sessions_->add_model(sizes);
     dispatcher_->set_model(index, model);
+    if (outputs_) outputs_->set_model(index, input, output);
     device_->install(index, *loaded);
   });
   return index;

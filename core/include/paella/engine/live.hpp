@@ -9,6 +9,7 @@
 
 #include "paella/engine/dispatcher.hpp"
 #include "paella/engine/live_device.hpp"
+#include "paella/engine/outputs.hpp"
 #include "paella/ipc/sessions.hpp"
 
 namespace paella::engine {
@@ -16,6 +17,7 @@ namespace paella::engine {
 struct LiveOptions {
   int cpu = -1;        // of the serving thread; -1 is any
   TimeNs idle_ns = 0;  // without work for so long, the serving thread sleeps; 0: never
+  bool compute_outputs = false;  // by other threads: outputs()
 };
 
 // A server of clients in other processes, for as long as they want. One thread serves, in run(); the
@@ -33,6 +35,8 @@ class LiveServer {
   std::int32_t add_model(LiveModel model, bool computes_outputs);
   // After its last job has ended.
   void remove_model(std::int32_t index);
+  // Null unless asked for.
+  Outputs* outputs() { return outputs_.get(); }
   struct Counters {
     ServerCounters server;
     TimeNs longest_turn_ns = 0;  // without the driver's calls, since the last time
@@ -47,6 +51,7 @@ class LiveServer {
   std::shared_ptr<ipc::Sessions> sessions_;
   LiveOptions options_;
   TimeNs longest_turn_ns_ = 0;
+  std::unique_ptr<Outputs> outputs_;
   std::unique_ptr<LiveDevice> device_;
   std::unique_ptr<Dispatcher> dispatcher_;
 

@@ -56,6 +56,13 @@ class Server:
             raise ConfigError(f"{run.system.name} has no dispatcher: a server needs one")
         counts = instances_of(run, options)
         self._plans = {name: self._plan(name) for name in counts}
+        self._reference = None
+        if options.onnx is not None:
+            if run.spec.backend == "cuda":
+                raise ConfigError("on a GPU its kernels compute the outputs: --onnx is for sim")
+            from paella.serving.reference import Reference
+
+            self._reference = Reference(Path(options.onnx))
         self._gpu: dict[str, Any] = {}
         self._arch = ""
         self._core = -1
@@ -79,6 +86,7 @@ class Server:
             },
             cpu=self._core,
             idle_ms=options.idle_ms,
+            compute_outputs=self._reference is not None,
         )
         raise_descriptor_limit()
         self.control = ControlServer(
@@ -126,7 +134,9 @@ class Server:
         profiled = self.run.profile.models.get(name)
         if profiled is None:
             raise unknown(f"model of profile {self.run.profile.name}:", name, self.run.profile.models)
-        if plan:
+        if self._reference:
+            inputs, outputs = self._reference.load(name)
+        elif plan:
             inputs = protocol.tensors([(t.dtype, tuple(t.shape), t.at.bytes) for t in plan.inputs])
             outputs = protocol.tensors([(t.dtype, tuple(t.shape), t.at.bytes) for t in plan.outputs])
         else:  # a profile knows the sizes only
@@ -137,6 +147,7 @@ class Server:
 
             launch_plan = engine_plan(plan, name, self._arch)
         told = protocol.Model(name, 0, instances, inputs, outputs)
+        computes = self._reference is not None or self.run.spec.backend == "cuda"
         index = self._live.add_model(
             model_specification(name, profiled)
             | {
@@ -144,9 +155,11 @@ class Server:
                 "output_bytes": told.output_bytes,
                 "instances": instances,
                 "launch_plan": launch_plan,
-                "computes_outputs": self.run.spec.backend == "cuda",
+                "computes_outputs": computes,
             }
         )
+        if self._reference:
+            self._reference.name(index, name)
         wire_id = self._sessions.wire_id(index)
         return index, protocol.Model(name, wire_id, instances, inputs, outputs)
 
@@ -211,6 +224,10 @@ class Server:
         before = {number: _handle(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         metrics = self._metrics()
         thread = threading.Thread(target=work, daemon=True, name="paella serving")
+        if self._reference:
+            compute = self._reference.compute
+            args = (compute,)
+            threading.Thread(target=self._live.compute_outputs, args=args, daemon=True).start()
         try:
             thread.start()
             ready()
