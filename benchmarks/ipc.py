@@ -40,7 +40,7 @@ def build_client(folder):
 
 def build_fuzzer(folder):
     """The server's code counts what is reached, the fuzzer itself does not."""
-    flags = ["-std=c++20", "-O1", "-g", "-fsanitize=address,undefined"]
+    flags = ["-std=c++20", "-O1", "-g1", "-fsanitize=address,undefined"]
     flags += ["-fno-sanitize-recover=all"]
     parts = []
     for name in ("segment", "sessions_control", "sessions_serving"):
@@ -185,6 +185,7 @@ def _soak(clients, name, requests, at_once, seed):
         pid = watcher.stats()["pid"]
         models = [m for m in watcher.models() if m in ("copy", "empty")] or watcher.models()[:1]
         before = sum(m["finished"] for m in watcher.stats()["models"])
+        at_first = len(descriptors(pid))
         running, sent, answered, came = [], 0, 0, 0
         sizes = []
         began = time.monotonic()
@@ -205,6 +206,8 @@ def _soak(clients, name, requests, at_once, seed):
         seconds = time.monotonic() - began
         settle(lambda: len(watcher.stats()["clients"]) == 1)
         finished = sum(m["finished"] for m in watcher.stats()["models"]) - before
+        settle(lambda: len(descriptors(pid)) == at_first)
+        at_last = len(descriptors(pid))
     early = next(kib for done, kib, _ in sizes if done >= requests / 10)
     return {
         "requests": sent,
@@ -215,7 +218,7 @@ def _soak(clients, name, requests, at_once, seed):
         "resident_kib_after_a_tenth": early,
         "resident_kib_at_the_end": resident_kib(pid),
         "descriptors_most": max(count for *_, count in sizes),
-        "descriptors_at_the_end": len(descriptors(pid)),
+        "descriptors_left": at_last - at_first,
     }
 
 

@@ -3,15 +3,18 @@
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
 import numpy as np
 import pytest
-from ipc_tools import CORE, compiled, end, fresh_name, run, server, start
+from ipc_tools import CORE, TESTS, compiled, end, fresh_name, run, server, start
 
 import paella
 from paella import _core
+from paella.serving import include
 from paella.serving.client import NoOutputError, ServerGoneError
 from paella.serving.names import ServingError
 
@@ -176,6 +179,71 @@ def test_threads_share_a_connection(name):
     assert not wrong
 
 
+# ---- arrays on a GPU
+
+DRIVER = r"""
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+static int current = 0, waited = 0;
+int cuPointerGetAttribute(void** value, int what, uint64_t at) {
+  if (what != 1 || at == 64) return 1;
+  *value = (void*)7;
+  return 0;
+}
+int cuCtxPushCurrent_v2(void* context) { current += context == (void*)7; return 0; }
+int cuCtxPopCurrent_v2(void** context) { (void)context; return current-- != 1; }
+int cuStreamSynchronize(void* stream) { waited = stream == (void*)2; return 0; }
+int cuMemcpyDtoH_v2(void* to, uint64_t from, size_t bytes) {
+  if (current != 1 || !waited) return 999;
+  memcpy(to, (void*)from, bytes);
+  return 0;
+}
+"""
+GPU_CLIENT = """
+import sys
+import numpy as np, paella
+from paella.serving.names import ServingError
+
+class OnGpu:
+    def __init__(self, array, **more):
+        self.array = array
+        self.__cuda_array_interface__ = {**array.__array_interface__, "stream": 2, **more}
+
+x = np.arange(16, dtype=np.float32)
+with paella.connect(sys.argv[1]) as server:
+    copy = server.model("copy")
+    assert (copy(OnGpu(x)) == x).all()
+    for bad in (
+        OnGpu(x[:15]), OnGpu(x, strides=(8,)), OnGpu(x, data=(64, False)), OnGpu(x, stream=3)
+    ):
+        try:
+            copy(bad)
+        except ServingError as e:
+            print(e)
+"""
+
+
+def test_arrays_on_a_gpu_are_copied_by_the_driver(name, tmp_path):
+    source = tmp_path / "driver.cpp"
+    source.write_text(f'extern "C" {{{DRIVER}}}')
+    library = compiled(tmp_path, source, "-shared", "-fPIC")
+    done = subprocess.run(
+        [sys.executable, "-c", GPU_CLIENT, name],
+        env=os.environ | {"PAELLA_LIBCUDA": str(library)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "copy takes float32 of 16, not float32 of 15",
+        "an array on a GPU has to be contiguous",
+        "an array on a GPU cannot be read: cuPointerGetAttribute failed with error 1",
+        "an array on a GPU cannot be read: cuMemcpyDtoH failed with error 999",
+    ]
+
+
 # ---- limits
 
 
@@ -322,11 +390,6 @@ def test_closing_ends_what_waits():
 
 
 def test_two_servers_cannot_have_one_name(name):
-    import subprocess
-    import sys
-
-    from ipc_tools import TESTS
-
     command = [sys.executable, str(TESTS / "echo_server.py"), name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
@@ -337,6 +400,7 @@ def test_two_servers_cannot_have_one_name(name):
 
 
 def test_the_example_in_cpp(name, tmp_path):
-    program = compiled(tmp_path, CORE.parent / "examples" / "client.cpp", "-std=c++17")
+    source = CORE.parent / "examples" / "client.cpp"
+    program = compiled(tmp_path, source, "-std=c++17", f"-I{include()}")
     assert run([program, name, "copy"]) == "copy: done: 0.5 0.5 0.5 …\n"
     assert run([program, name, "mute"]) == "mute: the server computes no outputs\n"

@@ -373,6 +373,55 @@ def test_one_client_with_many_requests_does_not_hold_up_another():
         assert sum(r.times.finished_ns < reply.times.finished_ns for r in replies) < 200
 
 
+BAD = [
+    ({"model": 0xFFFFFFFF}, "no such model"),
+    ({"model": 1 << 12}, "no such model"),
+    ({"input_memory": 1}, "a memory that this client does not have"),
+    ({"output_memory": 0xFFFFFFFE}, "a memory that this client does not have"),
+    ({"input_offset": 4096 - 32}, "not inside its memory, or not aligned"),
+    ({"input_offset": 32}, "not inside its memory, or not aligned"),
+    ({"output_offset": (1 << 64) - 64}, "not inside its memory, or not aligned"),
+    ({"output_offset": 4096}, "not inside its memory, or not aligned"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), BAD)
+def test_a_bad_request_is_answered_and_the_next_served(name, change, said):
+    core = _core.ClientConnection(name)
+    memory, _array = core.memory(4096)
+    good = {
+        "model": core.model("copy")["id"],
+        "input_memory": memory,
+        "input_offset": 4096 - 64,
+        "output_memory": memory,
+        "output_offset": 0,
+    }
+    assert core.submit(tag=7, **(good | change))
+    ((tag, status, *_),) = core.wait()
+    assert tag == 7
+    assert said in _core.status_text(status)
+    assert core.submit(tag=8, **good)
+    assert core.wait()[0][:2] == (8, 0)
+
+
+def test_a_full_ring_pushes_back():
+    process = start(name := fresh_name(), service_us=1e8, limits={"capacity": 4})
+    try:
+        core = _core.ClientConnection(name)
+        memory, _array = core.memory(4096)
+        model = core.model("copy")["id"]
+        where = (model, memory, 0, memory, 64)
+        taken = 0
+        for i in range(100):  # four in the server, four in the ring
+            taken += core.submit(i, *where)
+            time.sleep(0.001)
+        assert taken == 8
+        assert not core.submit(100, *where)
+        assert core.wait(timeout_s=0.01) == []
+    finally:
+        end(process)
+
+
 # ---- descriptors run out
 
 

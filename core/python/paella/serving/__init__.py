@@ -1,1 +1,10 @@
 """Serving to other processes: the control socket of a server, and clients of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def include() -> Path:
+    """The folder of the C++ client's headers, for the compiler's -I."""
+    return Path(__file__).parents[1] / "include"

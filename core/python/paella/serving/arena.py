@@ -61,7 +61,12 @@ class Arena:
         self._free: defaultdict[int, deque] = defaultdict(deque)
         self._starts: list[int] = []
         self._memories: list[tuple[int, int, int, Any]] = []  # start, end, memory, owner
-        self._rest = (0, 0, 0, None)  # of the chunk that is cut: memory, offset, bytes, owner
+        self._rest: tuple[int, int, int, Any] = (
+            0,
+            0,
+            0,
+            None,
+        )  # of the chunk that is cut: memory, offset, bytes, owner
 
     def take(self, size: int) -> Block:
         size = max(-(-size // ALIGNMENT), 1) * ALIGNMENT
