@@ -150,7 +150,9 @@ def _serve_arguments(add: Add) -> None:
     add("--instances", type=int, metavar="K", help="of each model; default: the mix's, or 4")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="change the system")
     add("--cores", metavar="LIST", help="for the serving thread, as in 2,3")
-    add("--idle-ms", type=float, default=5.0, metavar="MS", help="sleep after; 0: never; default: 5")
+    add(
+        "--idle-ms", type=float, default=5.0, metavar="MS", help="sleep after; 0: never; default: 5"
+    )
     add("--grace", type=float, default=10.0, metavar="S", help="for jobs in flight at the end")
     add("--watchdog", type=float, default=20.0, metavar="S", help="cuda: without progress")
     add("--metrics", type=int, metavar="PORT", help="for Prometheus, on the loopback interface")

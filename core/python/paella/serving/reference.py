@@ -63,8 +63,7 @@ class Reference:
         session, inputs, outputs = self._by_index[index]
         names = [value.name for value in session.get_inputs()]
         feed = {
-            name: _array(input_bytes, tensor)
-            for name, tensor in zip(names, inputs, strict=True)
+            name: _array(input_bytes, tensor) for name, tensor in zip(names, inputs, strict=True)
         }
         try:
             values = session.run(None, feed)

@@ -21,6 +21,7 @@ from paella.plan import Plan, read_plan
 from paella.schema import Run, RunSpec
 from paella.serving import protocol
 from paella.serving.control import ControlServer, Limits, make_sessions, raise_descriptor_limit
+from paella.serving.names import address
 from paella.simulation import model_specification, specification
 
 INSTANCES = 4  # of a model that no mix says how many of
@@ -52,8 +53,7 @@ class Server:
 
     def __init__(self, run: Run, options: Options):
         self.run, self.options = run, options
-        if run.system.submission != "dispatcher":
-            raise ConfigError(f"{run.system.name} has no dispatcher: a server needs one")
+        address(options.name)
         counts = instances_of(run, options)
         self._plans = {name: self._plan(name) for name in counts}
         self._reference = None
@@ -102,7 +102,7 @@ class Server:
     # ---- what there is
 
     def _prepare_gpu(self) -> int:
-        """Whether the present GPU is the run's device; the SMs of the partition that it asks for."""
+        """Whether the present GPU is the run's device; the SMs of the partition it asks for."""
         from paella.hardware import engines, machine, mps
         from paella.hardware.cores import assign, keep_off, parse_cores
         from paella.hardware.plans import architecture
@@ -133,12 +133,16 @@ class Server:
         """A model among the sessions', and what clients are told of it."""
         profiled = self.run.profile.models.get(name)
         if profiled is None:
-            raise unknown(f"model of profile {self.run.profile.name}:", name, self.run.profile.models)
+            raise unknown(
+                f"model of profile {self.run.profile.name}:", name, self.run.profile.models
+            )
         if self._reference:
             inputs, outputs = self._reference.load(name)
         elif plan:
             inputs = protocol.tensors([(t.dtype, tuple(t.shape), t.at.bytes) for t in plan.inputs])
-            outputs = protocol.tensors([(t.dtype, tuple(t.shape), t.at.bytes) for t in plan.outputs])
+            outputs = protocol.tensors(
+                [(t.dtype, tuple(t.shape), t.at.bytes) for t in plan.outputs]
+            )
         else:  # a profile knows the sizes only
             inputs, outputs = flat(profiled.input_bytes), flat(profiled.output_bytes)
         launch_plan = None
@@ -168,7 +172,9 @@ class Server:
         from paella.hardware.plans import check_profiled
 
         if name not in self.run.profile.models:
-            raise unknown(f"model of profile {self.run.profile.name}:", name, self.run.profile.models)
+            raise unknown(
+                f"model of profile {self.run.profile.name}:", name, self.run.profile.models
+            )
         plan = read_plan(folder)
         check_profiled(plan, name, self.run.profile)
         return self._load(name, plan, self.options.instances or INSTANCES)
@@ -274,10 +280,21 @@ def instances_of(run: Run, options: Options) -> dict[str, int]:
 
 def resolved(fields: dict[str, Any], options: Options, config: Any) -> Run:
     """The run that says on what and how is served, with streams for all jobs in flight."""
-    mix = {"mix": options.mix} if options.mix is not None else {}
-    run = resolve(RunSpec(jobs=1, **fields, **mix), config)
+    mix = options.mix or _any_mix(fields, config)
+    run = resolve(RunSpec(jobs=1, mix=mix, **fields), config)
+    if run.system.submission != "dispatcher":
+        raise ConfigError(f"{run.system.name} has no dispatcher: a server needs one")
     room = sum(instances_of(run, options).values()) + SPARE
-    return resolve(RunSpec(jobs=1, cap=room, **fields, **mix), config)
+    return resolve(RunSpec(jobs=1, cap=room, mix=mix, **fields), config)
+
+
+def _any_mix(fields: dict[str, Any], config: Any) -> str:
+    """A run has a mix, though a server without one does not look at it."""
+    profile = config.profile(fields["profile"] or config.device(fields["device"]).profile)
+    for name in config.mixes():
+        if all(entry.model in profile.models for entry in config.mix(name).models):
+            return name
+    raise ConfigError(f"there is no mix of profile {profile.name}'s models")
 
 
 def flat(size: int) -> tuple[protocol.Tensor, ...]:
@@ -300,5 +317,3 @@ def _ended(descriptor: int) -> bool:
 
     readable, _, _ = select.select([descriptor], [], [], 0)
     return bool(readable) and not os.read(descriptor, 4096)
-
-

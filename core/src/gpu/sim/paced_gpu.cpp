@@ -31,6 +31,7 @@ void PacedGpu::wait() {
 }
 
 void PacedGpu::submit(StreamId stream, const WorkUnit& unit) {
+  tick();  // this thread may have lost its core since the turn began
   port_->submit(stream, unit);
   ++in_flight_;
   wait();
