@@ -31,7 +31,10 @@ SYNC_US = 10.0  # launch_to_stream_sync of the profile
 # middle of several results where an experiment was repeated. Points past saturation are left
 # out: their inter-arrival times were not written down.
 def segments(alpha, jobs):
-    return {"policy.alpha": str(alpha), "admission": f"{{name: jobs, jobs: {jobs}}}"}
+    return {
+        "policy": f"{{name: ageing, alpha: {alpha}}}",
+        "admission": f"{{name: jobs, jobs: {jobs}}}",
+    }
 
 
 EXPERIMENTS = [
@@ -147,8 +150,8 @@ def experiments(device):
         part = structs.replace(device, sm=structs.replace(device.sm, count=sms))
         result = run(structs.replace(whole, device=part))
         latency_ms = np.sort(result.finished_ns - result.due_ns) / 1e6
-        alpha = f", alpha {overrides['policy.alpha']}" if overrides else ""
-        what = f"{sms} SMs, {system}{alpha}, iat {iat_us} us"
+        policy = f", policy {overrides['policy']}" if overrides else ""
+        what = f"{sms} SMs, {system}{policy}, iat {iat_us} us"
         yield Point("second look: mean (ms)", what, mean_ms, latency_ms.mean())
         p99 = latency_ms[int(len(latency_ms) * 0.99)]
         yield Point("second look: p99 (ms)", what, p99_ms, p99)

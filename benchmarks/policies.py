@@ -14,6 +14,7 @@ POLICIES = [
     ("sjf", {}),
     ("edf", {}),
     ("ageing", {}),
+    ("short-first", {}),
     ("srpt", {}),
     ("srpt", {"threshold": 10.0}),
 ]

@@ -7,7 +7,7 @@ within a repetition: their median and the 95 % interval of a bootstrap over repe
 
 Rows go to --out as they are measured. The same command goes on where the last one stopped: after
 --minutes, or killed. A system is a name from config/systems.yaml or --systems-file, or a variant
-of one, NAME=SYSTEM:KEY=VALUE,KEY=VALUE, as in seg05=Paella-seg:policy.share=0.4,unit.kernels=8
+of one, NAME=SYSTEM:KEY=VALUE,KEY=VALUE, as in seg04=Paella-seg:policy.share=0.4,unit.kernels=8
 """
 
 import argparse

@@ -393,6 +393,11 @@ FAKE cuMemFreeHost(void* at) {
   std::free(at);
   return --handles < 0 ? 400 : 0;
 }
+FAKE cuMemHostRegister_v2(void*, std::size_t, unsigned) {
+  ++handles;
+  return 0;
+}
+FAKE cuMemHostUnregister(void*) { return --handles < 0 ? 400 : 0; }
 FAKE cuMemHostGetDevicePointer_v2(Address* device, void* host, unsigned) {
   return *device = reinterpret_cast<Address>(host), 0;
 }

@@ -95,8 +95,8 @@ def test_direct_systems():
 def test_segments_are_ours():
     system = SHIPPED.system("Paella-seg")
     assert system.unit == Segment(kernels=16)
-    assert system.policy == {"name": "ageing", "alpha": 0.1}
-    assert system.admission == JobsAdmission(sms_per_job=4)
+    assert system.policy == {"name": "short-first", "share": 0.5}
+    assert system.admission == JobsAdmission(jobs=8)
     assert (system.launch, system.notify) == ("graph", "unit")
 
 

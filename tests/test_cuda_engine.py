@@ -269,7 +269,7 @@ def test_all_systems_serve_on_a_device(tmp_path, partition_sms):
     plans = [engine_plan(read_plan(f), f.name, arch) for f in folders]
     options = {"device": 0, "partition_sms": partition_sms, "instances": INSTANCES, "seed": 1}
     engine = _core.CudaEngine(plans, options)
-    assert engine.info["sms"] == partition_sms or device["sms"]
+    assert engine.info["sms"] == (partition_sms or device["sms"])
     for system in SYSTEMS * 2:
         result = engine.run(made_spec(system, 300))
         check_served(result, 300)

@@ -259,7 +259,7 @@ def bench(folders, tmp_path, capsys):
 
 @pytest.mark.parametrize("backend", ["sim", "cuda"])
 def test_systems_alternate_and_are_compared(bench, tmp_path, backend):
-    variant = "seg05=Paella-seg:policy.alpha=0.05,admission={name: jobs, jobs: 2}"
+    variant = "seg04=Paella-seg:policy.share=0.4,admission={name: jobs, jobs: 2}"
     argv = ["CUDA-MS", "Paella-seg", variant, "--backend", backend]
     argv += ["--loads", "peak,0.5", "--repetitions", 3, "--seeds", "1,2"]
     out = bench(*argv).out
@@ -269,7 +269,7 @@ def test_systems_alternate_and_are_compared(bench, tmp_path, backend):
     assert "CUDA-MS offered too much" in out
     assert "CUDA-MS 50% of its peak" in out
     assert out.count("/ CUDA-MS") == 2
-    assert out.count("seg05") == 4
+    assert out.count("seg04") == 4
     if backend == "cuda":
         (engine,) = made_hardware.Engine.made
         assert len(engine.specs) == len(rows)

@@ -304,18 +304,22 @@ class Ranked:
 
 
 @pytest.mark.parametrize(
-    ("system", "policy"),
+    ("system", "settings", "policy"),
     [
-        ("Paella", Ranked(lambda remaining, due: remaining)),
-        ("Paella", paella.Policy("srpt")),
-        ("Paella-MS-kbk", Ranked(lambda remaining, due: 0)),
-        ("Paella-seg", Ranked(lambda remaining, due: remaining + 0.1 * due)),
+        ("Paella", {}, Ranked(lambda remaining, due: remaining)),
+        ("Paella", {}, paella.Policy("srpt")),
+        ("Paella-MS-kbk", {}, Ranked(lambda remaining, due: 0)),
+        (
+            "Paella-seg",
+            {"policy": "{name: ageing, alpha: 0.1}"},
+            Ranked(lambda remaining, due: remaining + 0.1 * due),
+        ),
     ],
     ids=["srpt", "srpt-object", "fifo", "ageing"],
 )
-def test_a_policy_in_python_gives_the_same_run_as_the_built_in_one(system, policy):
-    _, built_in = run_system(system)
-    _, python = run_system(system, policy)
+def test_a_policy_in_python_gives_the_same_run_as_the_built_in_one(system, settings, policy):
+    _, built_in = run_system(system, overrides=settings)
+    _, python = run_system(system, policy, overrides=settings)
     for column in COLUMNS:
         assert (getattr(python, column) == getattr(built_in, column)).all()
     assert python.counters == built_in.counters

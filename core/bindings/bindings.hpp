@@ -12,5 +12,7 @@ void bind_cuda(pybind11::module_& m);
 void bind_cuda_engine(pybind11::module_& m);
 void bind_ipc(pybind11::module_& m);
 void bind_ipc_client(pybind11::module_& m);
+void bind_live(pybind11::module_& m);
+void bind_load(pybind11::module_& m);
 
 }  // namespace paella::bindings

@@ -13,4 +13,6 @@ PYBIND11_MODULE(_core, m) {
   paella::bindings::bind_cuda_engine(m);
   paella::bindings::bind_ipc(m);
   paella::bindings::bind_ipc_client(m);
+  paella::bindings::bind_live(m);
+  paella::bindings::bind_load(m);
 }

@@ -3,7 +3,6 @@
 #include "python_policy.hpp"
 
 namespace paella::bindings {
-namespace {
 
 engine::SystemSpec system_spec(const py::dict& d) {
   using Kind = engine::UnitOfDispatch::Kind;
@@ -46,8 +45,6 @@ engine::SystemSpec system_spec(const py::dict& d) {
   system.response_latency_us = get<double>(d, "response_latency_us");
   return system;
 }
-
-}  // namespace
 
 engine::SimulationSpec simulation_spec(const py::dict& d) {
   engine::SimulationSpec spec;

@@ -267,6 +267,13 @@ class Client {
     return false;
   }
 
+  // For a caller of poll() that never waits: throws ServerGone where nothing will come any more.
+  // Costs a system call.
+  void check_alive() {
+    look(0);
+    if (gone_) say_why_gone();
+  }
+
   // From any thread: whoever waits gets ServerGone, and the session is over.
   void interrupt() { ::shutdown(wake_.get(), SHUT_RDWR); }
 

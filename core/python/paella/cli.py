@@ -126,11 +126,56 @@ def _run_arguments(add: Add) -> None:
     add("--cap", type=int, metavar="N", help="jobs in flight; default: the system's or the mix's")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="change the system")
     add("--timeline", action="store_true", help="record every kernel beside the run")
+    add(
+        "--path",
+        choices=("server", "in-process"),
+        help="of requests; default: server for a dispatcher on cuda, else in-process",
+    )
     add("--plans", metavar="DIR", help="cuda: the models' launch plans; default: plans")
     add("--cores", metavar="LIST", help="cuda: cores for its threads, as in 2,3,8-11")
     add("--watchdog", type=float, metavar="S", help="cuda: without progress; default: 20")
     add("--attempts", type=int, metavar="N", help="cuda: of a run that is disturbed; default: 1")
     add("--out", required=True, metavar="FILE", help="Parquet file to write")
+    _json(add)
+
+
+def _serve_arguments(add: Add) -> None:
+    add("--name", required=True, help="by which clients find the server")
+    add("--system", default="Paella", help="one with a dispatcher; default: Paella")
+    add("--backend", default="sim", help="sim, cuda, or null, which does nothing; default: sim")
+    _profile(add)
+    add("--models", metavar="DIR", help="folder of launch plans; default: the profile's models")
+    add("--onnx", metavar="DIR", help="sim: onnxruntime computes outputs from DIR/MODEL.onnx")
+    add("--mix", metavar="NAME", help="serve this mix's models, with its instances")
+    add("--instances", type=int, metavar="K", help="of each model; default: the mix's, or 4")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change the system")
+    add("--cores", metavar="LIST", help="for the serving thread, as in 2,3")
+    add("--idle-ms", type=float, default=5.0, metavar="MS", help="sleep after; 0: never; default: 5")
+    add("--grace", type=float, default=10.0, metavar="S", help="for jobs in flight at the end")
+    add("--watchdog", type=float, default=20.0, metavar="S", help="cuda: without progress")
+    add("--metrics", type=int, metavar="PORT", help="for Prometheus, on the loopback interface")
+    add("--with-stdin", action="store_true", help="end when standard input does")
+
+
+def _load_arguments(add: Add) -> None:
+    add("--server", required=True, metavar="NAME", help="see paella serve")
+    _workload(add)
+    _arrival(add)
+    add("--trace", metavar="FILE", help="replay these arrivals instead")
+    add("--clients", type=int, metavar="N", help="of a closed loop")
+    add("--think", type=float, default=0.0, metavar="US", help="of a closed loop's clients")
+    add("--cap", type=int, metavar="N", help="jobs in flight; default: the system's or the mix's")
+    add("--wake", choices=("poll", "block", "hybrid"), default="poll", help="default: poll")
+    add("--lead", type=int, default=100, metavar="US", help="hybrid: woken ahead; default: 100")
+    add("--cores", metavar="LIST", help="for the client's threads, as in 2,3")
+    add("--out", required=True, metavar="FILE", help="Parquet file to write")
+    _json(add)
+
+
+def _top_arguments(add: Add) -> None:
+    add("name", metavar="NAME", help="of the server")
+    add("--interval", type=float, default=1.0, metavar="S", help="default: 1")
+    add("--once", action="store_true", help="print once")
     _json(add)
 
 
@@ -225,6 +270,9 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], Callable, 
     "policies": (commands.policies, _json, "policies of the dispatcher"),
     "arrivals": (commands.arrivals, _arrivals_arguments, "print a trace: model index, due us"),
     "run": (commands.run, _run_arguments, "run one system on one workload and device"),
+    "serve": (commands.serve, _serve_arguments, "serve clients in other processes"),
+    "load": (commands.load, _load_arguments, "send a workload to a server, and time it"),
+    "top": (commands.top, _top_arguments, "queues and latencies of a server, live"),
     "summary": (commands.summary, _summary_arguments, "latency and throughput of runs"),
     "export": (commands.export, _export_arguments, "write runs in somebody else's format"),
     "import": (commands.import_, _import_arguments, "read results in somebody else's format"),

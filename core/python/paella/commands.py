@@ -183,7 +183,12 @@ def run(args: argparse.Namespace) -> None:
     if given and resolved.spec.backend != "cuda":
         raise UsageError(f"--{next(iter(given))} is for --backend cuda")
     with _progress(f"{args.system} on {args.device}, {args.jobs} jobs ..."):
-        if resolved.spec.backend == "cuda":
+        if _path(args, resolved) == "server":
+            from paella.hardware.settings import Hardware
+            from paella.serving import path
+
+            output = path.run(resolved, decode(given, Hardware, "run"), args.config)
+        elif resolved.spec.backend == "cuda":
             from paella.hardware import session
             from paella.hardware.settings import Hardware
 
@@ -194,6 +199,20 @@ def run(args: argparse.Namespace) -> None:
             output = simulation.run(resolved)
         write_run(args.out, resolved, output)
     _print_run(args, source(metadata(resolved, output)["provenance"]), output)
+
+
+def _path(args: argparse.Namespace, run: Any) -> str:
+    """How requests come to the run's system: the paper's come from another process."""
+    dispatcher = run.system.submission == "dispatcher"
+    if run.spec.backend == "null":
+        raise UsageError("backend null is for paella serve")
+    if args.path == "server":
+        if not dispatcher:
+            raise UsageError(f"{args.system} has no dispatcher: it is a client process itself")
+        if args.timeline:
+            raise UsageError("a timeline is recorded in simulation only")
+    default = "server" if dispatcher and run.spec.backend == "cuda" else "in-process"
+    return args.path or default
 
 
 def _print_run(args: argparse.Namespace, source: str, output: Any) -> None:
@@ -225,6 +244,75 @@ def _progress(text: str) -> Iterator[None]:
         yield
     finally:
         sys.stderr.write(f"\r{' ' * len(text)}\r")
+
+
+# ---- serving
+
+
+def serve(args: argparse.Namespace) -> None:
+    from paella.config import parse_overrides
+    from paella.serving.server import Options, Server, resolved
+
+    fields = {
+        "system": args.system,
+        "backend": args.backend,
+        "device": args.device,
+        "profile": args.profile,
+        "overrides": parse_overrides(args.set),
+    }
+    options = Options(
+        name=args.name,
+        models=args.models,
+        onnx=args.onnx,
+        mix=args.mix,
+        instances=args.instances,
+        cores=args.cores,
+        idle_ms=args.idle_ms,
+        grace_s=args.grace,
+        watchdog_s=args.watchdog,
+        metrics=args.metrics,
+        with_stdin=args.with_stdin,
+    )
+    server = Server(resolved(fields, options, _config(args)), options)
+
+    def ready() -> None:
+        _print(f"serving as {args.name}: {args.system} on {args.backend} {args.device}")
+        sys.stdout.flush()
+
+    server.serve(ready)
+
+
+def load(args: argparse.Namespace) -> None:
+    from paella.files import check_writable
+    from paella.hardware.cores import assign, parse_cores
+    from paella.results import metadata, source, write_run
+    from paella.serving import load as client
+
+    fields = _spec(args) | {
+        "trace": args.trace,
+        "clients": args.clients,
+        "think_us": args.think,
+        "cap": args.cap,
+    }
+    if args.trace and args.arrival:
+        raise UsageError("--trace replaces --arrival: give one of them")
+    run = client.workload(args.server, fields, _config(args))
+    check_writable(args.out)
+    cores = (-1, -1)
+    if args.cores:
+        own = assign(parse_cores(args.cores), ["client", "receiver"])
+        cores = (own["client"], own["receiver"])
+    with _progress(f"{args.jobs} jobs for {args.server} ..."):
+        output = client.load(run, args.server, wake=args.wake, lead_us=args.lead, cores=cores)
+        write_run(args.out, run, output)
+    args.system = run.spec.system
+    _print_run(args, source(metadata(run, output)["provenance"]), output)
+
+
+def top(args: argparse.Namespace) -> None:
+    from paella.serving.top import top
+
+    top(args.name, interval_s=args.interval, once=args.once, as_json=args.json)
 
 
 # ---- results

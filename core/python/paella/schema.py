@@ -355,7 +355,7 @@ class System(Strict):
 
 # ---- runs
 
-Backend = Literal["sim", "cuda"]
+Backend = Literal["sim", "cuda", "null"]  # null: nothing is done; of paella serve only
 Arrival = Literal["lognormal", "exponential", "batch", "closed-loop"]
 
 

@@ -13,11 +13,11 @@ DirectSubmission::DirectSubmission(const SystemSpec& system,
                                    const std::vector<plan::Model>& models,
                                    const std::vector<std::int32_t>& instances, gpu::Port& watcher,
                                    std::vector<gpu::Port*> threads,
-                                   std::vector<gpu::StreamId> streams, std::unique_ptr<Requests> requests)
+                                   std::vector<gpu::StreamId> streams, Requests& requests)
     : system_(system),
       models_(models),
       watcher_(watcher),
-      requests_(std::move(requests)),
+      requests_(requests),
       free_streams_(std::move(streams)) {
   std::reverse(free_streams_.begin(), free_streams_.end());
   for (gpu::Port* port : threads) threads_.push_back({port, {}});
@@ -36,7 +36,7 @@ TimeNs DirectSubmission::next_issue_ns(const Thread& thread) const {
 
 TimeNs DirectSubmission::wake_ns() const {
   TimeNs wake = watcher_.next_event_ns();
-  if (!free_streams_.empty()) wake = std::min(wake, requests_->next_due_ns());
+  if (!free_streams_.empty()) wake = std::min(wake, requests_.next_due_ns());
   wake = std::max(wake, watcher_.now());
   for (const std::int32_t t : busy_threads_) wake = std::min(wake, next_issue_ns(threads_[t]));
   return wake;
@@ -54,7 +54,7 @@ void DirectSubmission::step() {
 
 void DirectSubmission::take_requests(TimeNs now) {
   Request request;
-  while (!free_streams_.empty() && requests_->take(now, request)) {
+  while (!free_streams_.empty() && requests_.take(now, request)) {
     const std::int32_t slot = jobs_.take();
     std::int32_t thread = 0;
     if (system_.thread_per_instance) {
@@ -65,7 +65,7 @@ void DirectSubmission::take_requests(TimeNs now) {
     free_streams_.pop_back();
     if (threads_[thread].jobs.empty()) busy_threads_.push_back(thread);
     threads_[thread].jobs.push_back(slot);
-    requests_->submitted(request, now);
+    requests_.submitted(request, now);
   }
 }
 
@@ -93,7 +93,7 @@ void DirectSubmission::watch(TimeNs now) {
     free_streams_.push_back(job.stream);
     if (system_.thread_per_instance) free_threads_[job.request.model].push_back(job.thread);
     const TimeNs at = event.at_ns < 0 ? now : event.at_ns;
-    requests_->finished(job.request, event.started_ns, at + to_ns(system_.response_latency_us));
+    requests_.finished(job.request, event.started_ns, at + to_ns(system_.response_latency_us));
     jobs_.give_back(event.unit);
   }
 }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <numeric>
 
 #include "paella/error.hpp"
 
@@ -10,29 +9,38 @@ namespace paella::engine {
 
 Dispatcher::Dispatcher(const SystemSpec& system, const std::vector<plan::Model>& models,
                        const plan::SmLimits& sm, DispatcherCosts costs, gpu::Port& port,
-                       std::vector<gpu::StreamId> streams, std::unique_ptr<Requests> requests)
+                       std::vector<gpu::StreamId> streams, Requests& requests)
     : system_(system),
       costs_(costs),
       port_(port),
-      requests_(std::move(requests)),
+      requests_(requests),
       policy_(system.make_policy()),
       admission_(sched::make_admission(system.admission, system.admission_options, sm)),
       free_streams_(std::move(streams)) {
   std::reverse(free_streams_.begin(), free_streams_.end());  // the first is taken first
-  for (const plan::Model& model : models) {
-    stages_.push_back(cut(model, system.unit));
-    auto& estimates = estimate_us_.emplace_back();
-    for (const Stage& stage : stages_.back()) {
-      estimates.push_back(system.learned_estimates ? 0 : stage.alone_us);
-    }
-    alone_us_.push_back(std::accumulate(
-        stages_.back().begin(), stages_.back().end(), 0.0,
-        [](double sum, const Stage& stage) { return sum + stage.alone_us; }));
+  for (std::size_t m = 0; m < models.size(); ++m) {
+    set_model(static_cast<std::int32_t>(m), models[m]);
+  }
+}
+
+void Dispatcher::set_model(std::int32_t index, const plan::Model& model) {
+  const auto m = static_cast<std::size_t>(index);
+  if (m >= stages_.size()) {
+    stages_.resize(m + 1);
+    estimate_us_.resize(m + 1);
+    alone_us_.resize(m + 1);
+  }
+  stages_[m] = cut(model, system_.unit);
+  estimate_us_[m].clear();
+  alone_us_[m] = 0;
+  for (const Stage& stage : stages_[m]) {
+    estimate_us_[m].push_back(system_.learned_estimates ? 0 : stage.alone_us);
+    alone_us_[m] += stage.alone_us;
   }
 }
 
 TimeNs Dispatcher::wake_ns() const {
-  return std::max(port_.now(), std::min(requests_->next_due_ns(), port_.next_event_ns()));
+  return std::max(port_.now(), std::min(requests_.next_due_ns(), port_.next_event_ns()));
 }
 
 void Dispatcher::step() {
@@ -41,13 +49,13 @@ void Dispatcher::step() {
   port_.poll(events_);
   for (const gpu::Event& event : events_) handle(event);
   Request request;
-  while (requests_->take(port_.now(), request)) accept(request);
+  while (requests_.take(port_.now(), request)) accept(request);
   dispatch();
 }
 
 void Dispatcher::accept(const Request& request) {
   port_.spend(costs_.request_us);
-  requests_->submitted(request, port_.now());
+  requests_.submitted(request, port_.now());
   const std::int32_t slot = jobs_.take();
   Job& job = jobs_[slot];
   job.request = request;
@@ -88,8 +96,14 @@ void Dispatcher::dispatch() {
     admission_->issued(slot, stage.demand);
     ++dispatches_;
     port_.submit(job.stream,
-                 {slot, job.request.job, job.request.model, stage.first_kernel, stage.last_kernel, stage.copy_in,
-                  stage.copy_out, system_.graphs, system_.notify, system_.notify_call});
+                 {slot, job.request.job, job.request.model, stage.first_kernel, stage.last_kernel,
+                  stage.copy_in, stage.copy_out, system_.graphs, system_.notify,
+                  system_.notify_call, job.request.input || job.request.output,
+                  job.request.input, job.request.output});
+    if (job.stage + 1 == static_cast<std::int32_t>(stages(job).size())) {
+      requests_.almost_finished(job.request,
+                                port_.now() + static_cast<TimeNs>(1e3 * stage.alone_us));
+    }
   }
 }
 
@@ -118,7 +132,7 @@ void Dispatcher::handle(const gpu::Event& event) {
     make_ready(slot);
     return;
   }
-  requests_->finished(job.request, job.started_ns,
+  requests_.finished(job.request, job.started_ns,
                    port_.now() + static_cast<TimeNs>(1e3 * system_.response_latency_us));
   jobs_.give_back(slot);
 }

@@ -9,6 +9,7 @@
 #include "paella/engine/direct.hpp"
 #include "paella/engine/dispatcher.hpp"
 #include "paella/engine/stages.hpp"
+#include "paella/engine/watchdog.hpp"
 #include "paella/error.hpp"
 #include "paella/gpu/cuda/cuda_port.hpp"
 #include "paella/on_cpu.hpp"
@@ -18,8 +19,7 @@ namespace {
 
 using gpu::cuda::CudaPort;
 
-constexpr TimeNs kLeadNs = 20'000'000;          // before the first request may be due
-constexpr TimeNs kHealthCheckNs = 100'000'000;  // without any event
+constexpr TimeNs kLeadNs = 1'000'000;           // before the first request may be due
 constexpr TimeNs kPreemptedNs = 200'000;        // more than any turn of its own
 
 std::vector<gpu::StreamId> streams(std::int32_t count) {
@@ -28,16 +28,12 @@ std::vector<gpu::StreamId> streams(std::int32_t count) {
   return ids;
 }
 
-// Every unit that a model's jobs are cut into.
 std::vector<gpu::WorkUnit> units(const SimulationSpec& spec) {
-  const SystemSpec& system = spec.system;
-  UnitOfDispatch unit = system.unit;
-  if (!system.dispatcher) unit.kind = UnitOfDispatch::Kind::kJob;
   std::vector<gpu::WorkUnit> all;
   for (std::size_t m = 0; m < spec.models.size(); ++m) {
-    for (const Stage& stage : cut(spec.models[m], unit)) {
-      all.push_back({0, -1, static_cast<std::int32_t>(m), stage.first_kernel, stage.last_kernel,
-                     stage.copy_in, stage.copy_out, true, system.notify, system.notify_call});
+    for (const gpu::WorkUnit& unit : units_of(spec.models[m], spec.system)) {
+      all.push_back(unit);
+      all.back().model = static_cast<std::int32_t>(m);
     }
   }
   return all;
@@ -46,31 +42,32 @@ std::vector<gpu::WorkUnit> units(const SimulationSpec& spec) {
 // The server of a run and the port it serves through.
 class Serving {
  public:
-  Serving(const SimulationSpec& spec, const ServeOptions& options, TimeNs origin_ns,
+  Serving(const SimulationSpec& spec, const ServeOptions& options,
           gpu::cuda::CudaDevice& device, record::Jobs& jobs)
-      : watchdog_ns_(static_cast<TimeNs>(options.watchdog_s * 1e9)), device_(device) {
+      : watchdog_(options.watchdog_s), device_(device) {
     const SystemSpec& system = spec.system;
     const auto level = static_cast<std::uint32_t>(system.notify_blocks);
-    auto requests = std::make_unique<Client>(client_spec(spec), jobs);
+    requests_ = std::make_unique<Client>(client_spec(spec), jobs);
     if (system.dispatcher) {
-      port_ = std::make_unique<gpu::cuda::PollingPort>(device, origin_ns, level);
+      port_ = std::make_unique<gpu::cuda::PollingPort>(device, level);
       auto dispatcher =
           std::make_unique<Dispatcher>(system, spec.models, spec.device.sm, DispatcherCosts{},
-                                       *port_, streams(system.streams), std::move(requests));
+                                       *port_, streams(system.streams), *requests_);
       counters_ = [d = dispatcher.get()] { return d->counters(); };
       server_ = std::move(dispatcher);
     } else {
-      port_ = std::make_unique<gpu::cuda::WatchedPort>(device, origin_ns, level,
+      port_ = std::make_unique<gpu::cuda::WatchedPort>(device, level,
                                                        options.watcher_cpu);
       auto direct = std::make_unique<DirectSubmission>(
           system, spec.models, spec.instances, *port_, std::vector<gpu::Port*>{port_.get()},
-          streams(system.streams), std::move(requests));
+          streams(system.streams), *requests_);
       counters_ = [d = direct.get()] { return d->counters(); };
       server_ = std::move(direct);
     }
   }
 
-  void run(ServeResult& result) {
+  void run(TimeNs origin_ns, ServeResult& result) {
+    port_->begin(origin_ns);
     TimeNs before = port_->now();
     TimeNs outside_ns = device_.outside_ns();
     std::int64_t steps = 0;
@@ -78,19 +75,17 @@ class Serving {
     while (!server_->done()) {
       port_->tick();
       const TimeNs now = port_->now();
-      result.longest_turn_ns = std::max(result.longest_turn_ns, now - before);
-      if (port_->steps() != steps) {
-        const TimeNs own = now - before - (device_.outside_ns() - outside_ns);
-        if (own < kPreemptedNs) result.own_ns += own;
-        steps = port_->steps();
-        outside_ns = device_.outside_ns();
-      }
+      const TimeNs own = now - before - (device_.outside_ns() - outside_ns);
+      result.longest_turn_ns = std::max(result.longest_turn_ns, own);
+      if (port_->steps() != steps && own < kPreemptedNs) result.own_ns += own;
+      steps = port_->steps();
+      outside_ns = device_.outside_ns();
       before = now;
       const TimeNs wake = server_->wake_ns();
       if (wake <= now) server_->step();
       if (port_->steps() == steps) device_.check_output();  // as there is time
       if (port_->in_flight() > 0) {
-        watch(now);
+        watchdog_.look(device_, *port_);
       } else if (wake == kNever && !server_->done() && server_->wake_ns() == kNever) {
         throw Error("the run cannot go on: jobs wait for an admission that never comes");
       }
@@ -103,27 +98,12 @@ class Serving {
   }
 
  private:
-  // A GPU that fails tells nobody who does not ask; one that hangs does not even answer.
-  void watch(TimeNs now) {
-    const TimeNs silent = now - std::max(port_->last_event_ns(), checked_ns_);
-    if (silent < kHealthCheckNs) return;
-    checked_ns_ = now;
-    const gpu::cuda::InFlight& unit = port_->oldest();
-    device_.check_health(unit.stream);
-    if (now - port_->last_event_ns() < watchdog_ns_) return;
-    throw Error("the GPU has finished nothing for " + std::to_string(watchdog_ns_ / 1'000'000'000) +
-                " s: kernels " + std::to_string(unit.first_kernel) + " to " +
-                std::to_string(unit.last_kernel - 1) + " of " +
-                unit.instance->model().plan().name + " hang in stream " +
-                std::to_string(unit.stream));
-  }
-
-  TimeNs watchdog_ns_;
+  Watchdog watchdog_;
   gpu::cuda::CudaDevice& device_;
   std::unique_ptr<CudaPort> port_;
+  std::unique_ptr<Client> requests_;
   std::unique_ptr<Server> server_;
   std::function<ServerCounters()> counters_;
-  TimeNs checked_ns_ = 0;
 };
 
 }  // namespace
@@ -147,14 +127,13 @@ ServeResult serve(const SimulationSpec& spec, const ServeOptions& options,
   device.prepare(spec.system.streams,
                  spec.system.graphs ? units(spec) : std::vector<gpu::WorkUnit>{},
                  static_cast<std::uint32_t>(spec.system.notify_blocks));
-  const TimeNs origin =
-      options.start_at_ns > 0 ? options.start_at_ns : monotonic_ns() + kLeadNs;
-  Serving serving(spec, options, origin, device, result.jobs);
-  if (const TimeNs late = monotonic_ns() - origin; late > 0) {
-    throw Error("the run was not ready when it was to start, but " + std::to_string(late / 1'000'000) +
-                " ms later");
+  Serving serving(spec, options, device, result.jobs);
+  const TimeNs ready = monotonic_ns();
+  if (options.start_at_ns > 0 && options.start_at_ns < ready) {
+    throw Error("the run was not ready when it was to start, but " +
+                std::to_string((ready - options.start_at_ns) / 1'000'000) + " ms later");
   }
-  serving.run(result);
+  serving.run(options.start_at_ns > 0 ? options.start_at_ns : ready + kLeadNs, result);
   return result;
 }
 

@@ -102,7 +102,7 @@ class Simulation {
     add(std::make_unique<Dispatcher>(
         system, spec_.models, spec_.device.sm, DispatcherCosts{host.request_us, host.decision_us},
         device_.add_port(process, system.notify_blocks), std::move(streams),
-        std::make_unique<Client>(client_spec(spec_), result_.jobs)));
+        add_client(client_spec(spec_))));
   }
 
   void add_processes() {
@@ -131,7 +131,12 @@ class Simulation {
     for (std::int32_t i = 0; i < threads; ++i) ports.push_back(&device_.add_port(process, watcher));
     add(std::make_unique<DirectSubmission>(system, spec_.models, spec_.instances, watcher,
                                            std::move(ports), std::move(streams),
-                                           std::make_unique<Client>(std::move(client), result_.jobs)));
+                                           add_client(std::move(client))));
+  }
+
+  Client& add_client(ClientSpec client) {
+    clients_.push_back(std::make_unique<Client>(std::move(client), result_.jobs));
+    return *clients_.back();
   }
 
   template <class S>
@@ -148,6 +153,7 @@ class Simulation {
   const SimulationSpec& spec_;
   SimulationResult result_;
   SimDevice device_;
+  std::vector<std::unique_ptr<Client>> clients_;
   std::vector<std::unique_ptr<Server>> servers_;
   std::vector<std::function<ServerCounters()>> counters_;
   Server* next_ = nullptr;

@@ -42,4 +42,21 @@ std::vector<Stage> cut(const plan::Model& model, const UnitOfDispatch& unit) {
   return stages;
 }
 
+std::vector<gpu::WorkUnit> units_of(const plan::Model& model, const SystemSpec& system) {
+  UnitOfDispatch unit = system.unit;
+  if (!system.dispatcher) unit.kind = UnitOfDispatch::Kind::kJob;
+  std::vector<gpu::WorkUnit> units;
+  for (const Stage& stage : cut(model, unit)) {
+    gpu::WorkUnit& work = units.emplace_back();
+    work.first_kernel = stage.first_kernel;
+    work.last_kernel = stage.last_kernel;
+    work.copy_in = stage.copy_in;
+    work.copy_out = stage.copy_out;
+    work.as_graph = system.graphs;
+    work.notify = system.notify;
+    work.notify_call = system.notify_call;
+  }
+  return units;
+}
+
 }  // namespace paella::engine

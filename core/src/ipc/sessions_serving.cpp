@@ -173,6 +173,8 @@ bool Sessions::take(TimeNs now, engine::Request& request) {
   request.job = number;
   request.model = job.model;
   request.due_ns = job.due_ns;
+  request.input = job.input;
+  request.output = job.output;
   return true;
 }
 

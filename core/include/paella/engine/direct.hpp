@@ -22,12 +22,12 @@ class DirectSubmission : public Server {
   DirectSubmission(const SystemSpec& system, const std::vector<plan::Model>& models,
                    const std::vector<std::int32_t>& instances, gpu::Port& watcher,
                    std::vector<gpu::Port*> threads, std::vector<gpu::StreamId> streams,
-                   std::unique_ptr<Requests> requests);
+                   Requests& requests);
 
   TimeNs wake_ns() const override;
   void step() override;
-  bool done() const override { return requests_->done(); }
-  TimeNs start_ns() const override { return requests_->start_ns(); }
+  bool done() const override { return requests_.done(); }
+  TimeNs start_ns() const override { return requests_.start_ns(); }
   ServerCounters counters() const;
 
  private:
@@ -50,7 +50,7 @@ class DirectSubmission : public Server {
   SystemSpec system_;
   const std::vector<plan::Model>& models_;
   gpu::Port& watcher_;
-  std::unique_ptr<Requests> requests_;
+  Requests& requests_;
   std::vector<Thread> threads_;
   std::vector<std::int32_t> busy_threads_;  // with jobs to issue
   std::vector<std::vector<std::int32_t>> free_threads_;  // of each model, if instances have threads

@@ -24,12 +24,15 @@ class Dispatcher : public Server {
  public:
   Dispatcher(const SystemSpec& system, const std::vector<plan::Model>& models,
              const plan::SmLimits& sm, DispatcherCosts costs, gpu::Port& port,
-             std::vector<gpu::StreamId> streams, std::unique_ptr<Requests> requests);
+             std::vector<gpu::StreamId> streams, Requests& requests);
+
+  // Requests may name this model from now on; in place of one of which no job is left.
+  void set_model(std::int32_t index, const plan::Model& model);
 
   TimeNs wake_ns() const override;
   void step() override;
-  bool done() const override { return requests_->done(); }
-  TimeNs start_ns() const override { return requests_->start_ns(); }
+  bool done() const override { return requests_.done(); }
+  TimeNs start_ns() const override { return requests_.start_ns(); }
   ServerCounters counters() const;
 
  private:
@@ -52,7 +55,7 @@ class Dispatcher : public Server {
   SystemSpec system_;
   DispatcherCosts costs_;
   gpu::Port& port_;
-  std::unique_ptr<Requests> requests_;
+  Requests& requests_;
   std::unique_ptr<sched::Policy> policy_;
   std::unique_ptr<sched::Admission> admission_;
   std::vector<std::vector<Stage>> stages_;        // of each model

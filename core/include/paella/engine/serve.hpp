@@ -20,7 +20,8 @@ struct ServeResult {
   ServerCounters counters;
   TimeNs elapsed_ns = 0;
   std::int64_t outputs_checked = 0;
-  TimeNs longest_turn_ns = 0;       // of the serving loop: what disturbs it shows here
+  // Of the serving loop, without the driver's calls: what disturbs it shows here.
+  TimeNs longest_turn_ns = 0;
   // Of turns in which units were submitted or told something, without the driver's calls and the
   // looking at outputs; turns in which the thread lost its core are left out.
   TimeNs own_ns = 0;

@@ -22,4 +22,7 @@ struct Stage {
 // units take the copies along.
 std::vector<Stage> cut(const plan::Model& model, const UnitOfDispatch& unit);
 
+// All that a job of the model submits to a device.
+std::vector<gpu::WorkUnit> units_of(const plan::Model& model, const SystemSpec& system);
+
 }  // namespace paella::engine

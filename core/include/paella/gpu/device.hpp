@@ -32,6 +32,13 @@ struct WorkUnit {
   bool as_graph = false;
   Notify notify = Notify::kUnit;
   bool notify_call = true;  // kUnit costs a driver call: the kernels cannot tell by themselves
+  // The copies' other ends are a client's, and not the device's own. A simulated GPU computes
+  // nothing and looks at neither.
+  bool of_client = false;
+  const void* input = nullptr;
+  void* output = nullptr;
+
+  bool empty() const { return first_kernel == last_kernel && !copy_in && !copy_out; }
 };
 
 enum class EventKind { kPlaced, kFinished, kFailed };

@@ -15,11 +15,11 @@ def read_plans(folder: str | Path, models: list[str], profile: Profile) -> list[
         raise PlanError(f"there is no folder {folder} of launch plans: see paella compile")
     plans = [read_plan(Path(folder) / model) for model in models]
     for plan, model in zip(plans, models, strict=True):
-        _check_profiled(plan, model, profile)
+        check_profiled(plan, model, profile)
     return plans
 
 
-def _check_profiled(plan: Plan, model: str, profile: Profile) -> None:
+def check_profiled(plan: Plan, model: str, profile: Profile) -> None:
     """Estimates and admission use the profile's kernels: they must be the plan's."""
     known = [(k.grid, k.block) for k in profile.models[model].kernels]
     if len(plan.kernels) != len(known):

@@ -1,6 +1,7 @@
 #include "paella/gpu/cuda/cuda_device.hpp"
 
 #include <numeric>
+#include <utility>
 
 #include "paella/clock.hpp"
 #include "paella/error.hpp"
@@ -85,26 +86,21 @@ CudaDevice::Entered::Entered(Context context) {
 CudaDevice::Entered::~Entered() { driver().context_set(before_); }
 
 CudaDevice::CudaDevice(std::vector<LaunchPlan> plans, const CudaOptions& options)
-    : context_(options.ordinal, options.partition_sms) {
+    : context_(options.ordinal, options.partition_sms),
+      seed_(options.seed),
+      slots_(std::accumulate(options.instances.begin(), options.instances.end(),
+                             options.spare_instances)) {
   const Entered here = enter();
-  const std::int32_t count =
-      std::accumulate(options.instances.begin(), options.instances.end(), std::int32_t{0});
-  if (plans.empty() || options.instances.size() != plans.size() || count < 1) {
+  if (options.instances.size() != plans.size() || slots_ < 1) {
     throw Error("a device needs models, and at least one instance of each");
   }
-  notes_ = std::make_unique<NoteRing>(count, kRingMessages);
-  const OwnedStream stream = make_stream();
+  notes_ = std::make_unique<NoteRing>(slots_, kRingMessages);
+  free_slots_.resize(static_cast<std::size_t>(slots_));
+  std::iota(free_slots_.rbegin(), free_slots_.rend(), 0);
   for (std::size_t m = 0; m < plans.size(); ++m) {
-    models_.push_back(std::make_unique<LoadedModel>(std::move(plans[m])));
-    auto& free = free_.emplace_back();
-    for (std::int32_t i = 0; i < options.instances[m]; ++i) {
-      const auto slot = static_cast<std::int32_t>(instances_.size());
-      instances_.push_back(
-          std::make_unique<Instance>(*models_[m], *notes_, slot, options.seed + slot));
-      instances_.back()->make_reference(stream.get());
-      free.push_back(instances_.back().get());
-    }
+    models_.push_back(load(std::move(plans[m]), options.instances[m], {}, 1));
   }
+  const OwnedStream stream = make_stream();
   writes_values_ =
       driver().stream_write_value(stream.get(), notes_->words_at(0) + offsetof(SlotWords, written),
                                   1, 0) == kSuccess;
@@ -115,10 +111,55 @@ CudaDevice::~CudaDevice() {
   driver().context_set(context_.get());
   driver().context_synchronize();
   streams_.clear();
-  instances_.clear();
   models_.clear();
   notes_.reset();
   driver().context_set(nullptr);
+}
+
+CudaDevice::Loaded CudaDevice::load(LaunchPlan plan, std::int32_t instances,
+                                    const std::vector<WorkUnit>& units, std::uint32_t level) {
+  if (instances < 1) throw Error("a device needs models, and at least one instance of each");
+  if (static_cast<std::size_t>(instances) > free_slots_.size()) {
+    throw Error("there is room for " + std::to_string(free_slots_.size()) +
+                " more instances, and " + plan.name + " is to have " + std::to_string(instances));
+  }
+  Loaded loaded;
+  loaded.model = std::make_unique<LoadedModel>(std::move(plan));
+  const OwnedStream stream = make_stream();
+  for (std::int32_t i = 0; i < instances; ++i) {
+    const std::int32_t slot = free_slots_[free_slots_.size() - 1 - static_cast<std::size_t>(i)];
+    auto& instance = *loaded.instances.emplace_back(
+        std::make_unique<Instance>(*loaded.model, *notes_, slot, seed_ + slot));
+    instance.make_reference(stream.get());
+    loaded.free.push_back(&instance);
+    prepare_graphs(instance, units, level, stream.get());
+  }
+  driver().check(driver().stream_synchronize(stream.get()), "uploading graphs");
+  free_slots_.resize(free_slots_.size() - static_cast<std::size_t>(instances));
+  return loaded;
+}
+
+void CudaDevice::install(std::int32_t model, Loaded loaded) {
+  const auto m = static_cast<std::size_t>(model);
+  if (m >= models_.size()) models_.resize(m + 1);
+  models_[m] = std::move(loaded);
+}
+
+CudaDevice::Loaded CudaDevice::remove(std::int32_t model) {
+  while (check_output()) continue;
+  return std::exchange(models_[model], Loaded{});
+}
+
+void CudaDevice::unload(Loaded loaded) {
+  for (const auto& instance : loaded.instances) free_slots_.push_back(instance->slot());
+}
+
+void CudaDevice::prepare_graphs(Instance& instance, const std::vector<WorkUnit>& units,
+                                std::uint32_t level, Stream capturing) {
+  for (const WorkUnit& unit : units) {
+    const Telling telling = telling_of(unit);
+    instance.prepare_graph(unit, telling, telling == Telling::kAll ? level : 1, capturing);
+  }
 }
 
 void CudaDevice::prepare(std::int32_t streams, const std::vector<WorkUnit>& units,
@@ -126,16 +167,14 @@ void CudaDevice::prepare(std::int32_t streams, const std::vector<WorkUnit>& unit
   const Driver& d = driver();
   while (streams_.size() < static_cast<std::size_t>(streams)) {
     streams_.push_back(make_stream());
-    instances_.front()->try_stream(streams_.back().get());
+    if (!models_.empty()) models_.front().instances.front()->try_stream(streams_.back().get());
     d.check(d.stream_synchronize(streams_.back().get()), "trying a stream");
   }
-  holding_.resize(std::max(holding_.size(), instances_.size() + 1));
+  holding_.resize(std::max(holding_.size(), static_cast<std::size_t>(slots_) + 1));
   const OwnedStream capturing = make_stream();
   for (const WorkUnit& unit : units) {
-    for (const auto& instance : instances_) {
-      if (&instance->model() != models_[unit.model].get()) continue;
-      const Telling telling = telling_of(unit);
-      instance->prepare_graph(unit, telling, telling == Telling::kAll ? level : 1, capturing.get());
+    for (const auto& instance : models_[unit.model].instances) {
+      prepare_graphs(*instance, {unit}, level, capturing.get());
     }
   }
   d.check(d.stream_synchronize(capturing.get()), "uploading graphs");
@@ -145,7 +184,7 @@ InFlight CudaDevice::submit(StreamId stream_id, const WorkUnit& unit, std::uint3
   if (static_cast<std::size_t>(unit.id) >= holding_.size()) holding_.resize(unit.id + 1);
   Instance*& instance = holding_[unit.id];
   if (unit.copy_in) {
-    auto& free = free_[unit.model];
+    auto& free = models_[unit.model].free;
     if (free.empty()) {
       const TimeNs before = monotonic_ns();
       while (free.empty() && check_output()) continue;
@@ -158,8 +197,9 @@ InFlight CudaDevice::submit(StreamId stream_id, const WorkUnit& unit, std::uint3
     free.pop_back();
   }
   const Telling telling = telling_of(unit);
-  InFlight flight{unit.id, instance};
+  InFlight flight{unit.id, unit.model, instance};
   flight.job = unit.job;
+  flight.of_client = unit.of_client;
   flight.first_kernel = unit.first_kernel;
   flight.last_kernel = unit.last_kernel;
   flight.stream = stream_id;
@@ -194,20 +234,26 @@ void CudaDevice::write_behind(Instance& instance, Stream stream) const {
           "asking for a notification");
 }
 
+void CudaDevice::release(const InFlight& unit) {
+  if (unit.of_client) {
+    models_[unit.model].free.push_back(unit.instance);
+  } else {
+    unchecked_.push_back(unit);
+  }
+}
+
 bool CudaDevice::check_output() {
   if (unchecked_.empty()) return false;
-  const auto [instance, job] = unchecked_.back();
+  const InFlight last = unchecked_.back();
   unchecked_.pop_back();
   ++outputs_checked_;
-  if (!instance->right()) {
-    throw Error("the output of a job of " + instance->model().plan().name +
-                (job < 0 ? " in the warm-up" : ", job " + std::to_string(job) + ",") +
+  if (!last.instance->right()) {
+    throw Error("the output of a job of " + name(last.model) +
+                (last.job < 0 ? " in the warm-up" : ", job " + std::to_string(last.job) + ",") +
                 " is not what the model gives alone for the same input");
   }
-  instance->poison();
-  for (std::size_t m = 0; m < models_.size(); ++m) {
-    if (&instance->model() == models_[m].get()) free_[m].push_back(instance);
-  }
+  last.instance->poison();
+  models_[last.model].free.push_back(last.instance);
   return true;
 }
 

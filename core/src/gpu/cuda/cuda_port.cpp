@@ -16,18 +16,16 @@ constexpr std::size_t kHandoffs = 1 << 20;  // kept; the rest is as the first mi
 
 }  // namespace
 
-CudaPort::CudaPort(CudaDevice& device, TimeNs origin_ns, std::uint32_t level)
+CudaPort::CudaPort(CudaDevice& device, std::uint32_t level)
     : device_(device),
-      origin_ns_(origin_ns),
       level_(level),
       cpu_before_us_(thread_cpu_us()),
       blocks_(static_cast<std::size_t>(device.instances())) {
   handoffs_us_.reserve(kHandoffs);
-  tick();
 }
 
 void CudaPort::tick() {
-  now_ = monotonic_ns() - origin_ns_;
+  now_ = since_origin(monotonic_ns());
   saw_end_ = false;
 }
 
@@ -42,7 +40,7 @@ void CudaPort::submit(StreamId stream, const WorkUnit& unit) {
   add(flight);
   ++steps_;
   if (saw_end_ && handoffs_us_.size() < kHandoffs) {
-    handoffs_us_.push_back(static_cast<double>(flight.submitted_ns - origin_ns_ - now_) * 1e-3);
+    handoffs_us_.push_back(static_cast<double>(since_origin(flight.submitted_ns) - now_) * 1e-3);
   }
   saw_end_ = false;
 }
@@ -117,11 +115,11 @@ const InFlight& PollingPort::oldest() const {
   });
 }
 
-WatchedPort::WatchedPort(CudaDevice& device, TimeNs origin_ns, std::uint32_t level, int cpu)
-    : CudaPort(device, origin_ns, level),
+WatchedPort::WatchedPort(CudaDevice& device, std::uint32_t level, int cpu)
+    : CudaPort(device, level),
       submitted_(static_cast<std::size_t>(device.instances()) + 1),
       ended_(static_cast<std::size_t>(device.instances()) + 1),
-      watcher_([this, origin_ns, cpu] { watch(origin_ns, cpu); }) {}
+      watcher_([this, cpu] { watch(cpu); }) {}
 
 WatchedPort::~WatchedPort() {
   stop_ = true;
@@ -130,7 +128,7 @@ WatchedPort::~WatchedPort() {
 
 TimeNs WatchedPort::next_event_ns() const {
   const Ended* first = ended_.front();
-  return first ? std::min(first->at_ns, now()) : kNever;
+  return first ? std::min(since_origin(first->at_ns), now()) : kNever;
 }
 
 void WatchedPort::add(const InFlight& unit) {
@@ -143,11 +141,11 @@ void WatchedPort::poll_units(std::vector<gpu::Event>& events) {
     const Ended end = *first;
     ended_.pop();
     std::erase_if(units_, [&](const InFlight& u) { return u.instance == end.unit.instance; });
-    ended(end.unit, end.at_ns, events);
+    ended(end.unit, since_origin(end.at_ns), events);
   }
 }
 
-void WatchedPort::watch(TimeNs origin_ns, int cpu) {
+void WatchedPort::watch(int cpu) {
   const OnCpu here(cpu);
   std::vector<InFlight> units;
   units.reserve(static_cast<std::size_t>(device_.instances()) + 1);
@@ -159,7 +157,7 @@ void WatchedPort::watch(TimeNs origin_ns, int cpu) {
     TimeNs now = -1;
     std::erase_if(units, [&](const InFlight& unit) {
       if (!unit.ended()) return false;
-      if (now < 0) now = monotonic_ns() - origin_ns;
+      if (now < 0) now = monotonic_ns();
       ended_.push({unit, now});  // never full: it has room for all that may be in flight
       return true;
     });

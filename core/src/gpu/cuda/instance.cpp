@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <numeric>
 #include <random>
 
 #include "paella/error.hpp"
@@ -42,13 +41,18 @@ std::map<std::string, Function> functions(const LaunchPlan& plan, Module module)
   return found;
 }
 
-std::size_t total(const std::vector<std::size_t>& sizes) {
-  return std::accumulate(sizes.begin(), sizes.end(), std::size_t{0});
+// Tensors lie one behind the other in host memory, each at a multiple of this.
+std::size_t aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+std::size_t input_bytes(const LaunchPlan& plan) {
+  std::size_t sum = 0;
+  for (const std::size_t bytes : plan.inputs) sum += aligned(bytes);
+  return sum;
 }
 
 std::size_t output_bytes(const LaunchPlan& plan) {
   std::size_t sum = 0;
-  for (const Output& output : plan.outputs) sum += output.bytes;
+  for (const Output& output : plan.outputs) sum += aligned(output.bytes);
   return sum;
 }
 
@@ -87,7 +91,8 @@ LoadedModel::LoadedModel(LaunchPlan of) : plan_(std::move(of)) {
 
 Instance::Instance(const LoadedModel& model, NoteRing& notes, std::int32_t slot,
                    std::uint64_t seed)
-    : model_(model),
+    : launches(NoteRing::load(&notes.words(slot).finished)),
+      model_(model),
       slot_(slot),
       words_(&notes.words(slot)),
       slot_at_(notes.slot_at(slot)),
@@ -100,11 +105,11 @@ Instance::Instance(const LoadedModel& model, NoteRing& notes, std::int32_t slot,
     const bool own = output.at.space == Space::kOutput;
     outputs_.push_back(own ? memory_for(output.bytes, what) : OwnedMemory());
   }
-  host_input_ = std::make_unique<MappedMemory>(std::max<std::size_t>(total(plan.inputs), 1));
+  host_input_ = std::make_unique<MappedMemory>(std::max<std::size_t>(input_bytes(plan), 1));
   host_output_ = std::make_unique<MappedMemory>(std::max<std::size_t>(output_bytes(plan), 1));
   std::mt19937_64 random(seed);
   auto* input = host_input_->as<float>();
-  for (std::size_t i = 0; i < total(plan.inputs) / sizeof(float); ++i) {
+  for (std::size_t i = 0; i < input_bytes(plan) / sizeof(float); ++i) {
     input[i] = static_cast<float>(random() >> 40) * 0x1p-23f - 1;
   }
   parameters_.resize(plan.launches.size());
@@ -130,28 +135,29 @@ Pointer Instance::address(const Place& place) const {
   return 0;
 }
 
-void Instance::copy_in(Stream stream) {
+void Instance::copy_in(Stream stream, const void* client) {
   const Driver& d = driver();
-  const auto* from = host_input_->as<unsigned char>();
+  const auto* from = client ? static_cast<const unsigned char*>(client)
+                            : host_input_->as<unsigned char>();
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
     const std::size_t bytes = model_.plan().inputs[i];
     d.check(d.copy_in(inputs_[i].get(), from, bytes, stream), "copying an input");
-    from += bytes;
+    from += aligned(bytes);
   }
 }
 
-void Instance::copy_out(Stream stream) {
+void Instance::copy_out(Stream stream, void* client) {
   const Driver& d = driver();
-  auto* to = host_output_->as<unsigned char>();
+  auto* to = client ? static_cast<unsigned char*>(client) : host_output_->as<unsigned char>();
   for (const Output& output : model_.plan().outputs) {
     d.check(d.copy_out(to, address(output.at), output.bytes, stream), "copying an output");
-    to += output.bytes;
+    to += aligned(output.bytes);
   }
 }
 
 void Instance::enqueue(const WorkUnit& unit, Telling telling, std::uint32_t level, Stream stream) {
   const Driver& d = driver();
-  if (unit.copy_in) copy_in(stream);
+  if (unit.copy_in) copy_in(stream, unit.input);
   level_ = level;
   for (std::int32_t k = unit.first_kernel; k < unit.last_kernel; ++k) {
     const Launch& launch = model_.plan().launches[k];
@@ -168,7 +174,7 @@ void Instance::enqueue(const WorkUnit& unit, Telling telling, std::uint32_t leve
       d.check(result, doing.c_str());
     }
   }
-  if (unit.copy_out) copy_out(stream);
+  if (unit.copy_out) copy_out(stream, unit.output);
 }
 
 Instance::Executable* Instance::find(const WorkUnit& unit, Telling telling, std::uint32_t level) {
@@ -181,9 +187,10 @@ Instance::Executable* Instance::find(const WorkUnit& unit, Telling telling, std:
   return nullptr;
 }
 
-void Instance::prepare_graph(const WorkUnit& unit, Telling telling, std::uint32_t level,
+void Instance::prepare_graph(WorkUnit unit, Telling telling, std::uint32_t level,
                              Stream capturing) {
-  if (find(unit, telling, level)) return;
+  if (unit.of_client) unit.copy_in = unit.copy_out = false;
+  if (unit.empty() || find(unit, telling, level)) return;
   const Driver& d = driver();
   d.check(d.capture_begin(capturing, kCaptureThreadLocal), "capturing a graph");
   enqueue(unit, telling, level, capturing);
@@ -200,9 +207,15 @@ void Instance::prepare_graph(const WorkUnit& unit, Telling telling, std::uint32_
 
 void Instance::launch_graph(const WorkUnit& unit, Telling telling, std::uint32_t level,
                             Stream stream) {
-  const Executable* executable = find(unit, telling, level);
-  if (!executable) throw Error("a graph of " + model_.plan().name + " was not prepared");
-  driver().check(driver().graph_launch(executable->graph.get(), stream), "launching a graph");
+  WorkUnit inside = unit;
+  if (unit.of_client) inside.copy_in = inside.copy_out = false;
+  if (unit.copy_in && !inside.copy_in) copy_in(stream, unit.input);
+  if (!inside.empty()) {
+    const Executable* executable = find(inside, telling, level);
+    if (!executable) throw Error("a graph of " + model_.plan().name + " was not prepared");
+    driver().check(driver().graph_launch(executable->graph.get(), stream), "launching a graph");
+  }
+  if (unit.copy_out && !inside.copy_out) copy_out(stream, unit.output);
 }
 
 void Instance::try_stream(Stream stream) {

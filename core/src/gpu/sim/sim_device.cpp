@@ -15,21 +15,29 @@ constexpr TimeNs to_ns(double us) { return static_cast<TimeNs>(us * 1e3 + 0.5); 
 SimDevice::SimDevice(const DeviceSpec& device, const DeviceSpec& reference,
                      const std::vector<plan::Model>& models, Sharing sharing,
                      record::Timeline* timeline)
-    : spec_(device), sharing_(sharing), timeline_(timeline) {
-  for (const plan::Model& model : models) {
-    ModelCost cost;
-    for (const plan::Kernel& kernel : model.kernels) {
-      cost.kernels.push_back(kernel_cost(kernel, reference, device));
-    }
-    const CopyRates& copy = device.copy;
-    cost.copy_in_ns =
-        to_ns(copy.latency_us + static_cast<double>(model.input_bytes) / copy.h2d_bytes_per_us);
-    cost.copy_out_ns =
-        to_ns(copy.latency_us + static_cast<double>(model.output_bytes) / copy.d2h_bytes_per_us);
-    cost.weights_bytes = static_cast<double>(model.weights_bytes);
-    cost.arena_bytes = static_cast<double>(model.arena_bytes);
-    models_.push_back(std::move(cost));
+    : spec_(device), reference_(reference), sharing_(sharing), timeline_(timeline) {
+  for (std::size_t m = 0; m < models.size(); ++m) {
+    set_model(static_cast<std::int32_t>(m), models[m]);
   }
+}
+
+void SimDevice::set_model(std::int32_t index, const plan::Model& model) {
+  const auto m = static_cast<std::size_t>(index);
+  if (m >= models_.size()) {
+    models_.resize(m + 1);
+    for (const auto& context : contexts_) context->units.resize(m + 1);
+  }
+  ModelCost& cost = models_[m] = {};
+  for (const plan::Kernel& kernel : model.kernels) {
+    cost.kernels.push_back(kernel_cost(kernel, reference_, spec_));
+  }
+  const CopyRates& copy = spec_.copy;
+  cost.copy_in_ns =
+      to_ns(copy.latency_us + static_cast<double>(model.input_bytes) / copy.h2d_bytes_per_us);
+  cost.copy_out_ns =
+      to_ns(copy.latency_us + static_cast<double>(model.output_bytes) / copy.d2h_bytes_per_us);
+  cost.weights_bytes = static_cast<double>(model.weights_bytes);
+  cost.arena_bytes = static_cast<double>(model.arena_bytes);
 }
 
 SimDevice::~SimDevice() = default;

@@ -14,6 +14,7 @@ struct CudaOptions {
   int partition_sms = 0;  // > 0: a green context of so many SMs
   std::vector<std::int32_t> instances;  // of each model: jobs that it may have in flight
   std::uint64_t seed = 1;               // of the inputs
+  std::int32_t spare_instances = 0;     // of models that come later
 };
 
 // A context to be current in the calling thread: the device's primary one, or that of a partition.
@@ -39,24 +40,32 @@ Telling telling_of(const WorkUnit& unit);
 // A unit on the GPU, and how the host knows that it has ended.
 struct InFlight {
   UnitId unit = 0;
+  std::int32_t model = 0;
   Instance* instance = nullptr;
   const std::uint32_t* word = nullptr;  // of mapped memory, which comes to `expected`
   std::uint32_t expected = 0;
   std::int32_t job = -1, first_kernel = 0, last_kernel = 0;
   StreamId stream = 0;
-  bool last = false;  // of its job
+  bool last = false;       // of its job
+  bool of_client = false;  // the output is none of the device's own
   TimeNs submitted_ns = 0;  // CLOCK_MONOTONIC, when the driver's calls had returned
 
   bool ended() const { return static_cast<std::int32_t>(NoteRing::load(word) - expected) >= 0; }
 };
 
 // Models loaded on a real GPU, with memories for all jobs that may be in flight. Everything is made
-// at the start or by prepare(); submit() only calls the driver. For one thread at a time, in which
-// enter() has been called.
+// at the start, by prepare() or by load(); submit() only calls the driver. For one thread at a time,
+// in which enter() has been called; load() and unload() are for another one.
 class CudaDevice {
  public:
   CudaDevice(std::vector<LaunchPlan> plans, const CudaOptions& options);
   ~CudaDevice();
+
+  struct Loaded {
+    std::unique_ptr<LoadedModel> model;
+    std::vector<std::unique_ptr<Instance>> instances;
+    std::vector<Instance*> free;
+  };
 
   // Makes the device's context the calling thread's until the end of the scope.
   class Entered {
@@ -71,13 +80,22 @@ class CudaDevice {
   };
   Entered enter() const { return Entered(context_.get()); }
 
+  // A model with its instances, and the graphs of these units, made while others are served.
+  Loaded load(LaunchPlan plan, std::int32_t instances, const std::vector<WorkUnit>& units,
+              std::uint32_t level);
+  // Units may name it from now on.
+  void install(std::int32_t model, Loaded loaded);
+  // No unit names it any more. What is returned goes to unload().
+  Loaded remove(std::int32_t model);
+  void unload(Loaded loaded);
+
   // Streams 0 to count - 1, and the graphs of these units for all instances of their models.
   void prepare(std::int32_t streams, const std::vector<WorkUnit>& units, std::uint32_t level);
   // A unit that copies in takes an instance of its model, which the job keeps until release(). Error
   // if the instance's last output, not yet looked at, is wrong.
   InFlight submit(StreamId stream, const WorkUnit& unit, std::uint32_t level);
   // After the job's last unit has ended.
-  void release(const InFlight& unit) { unchecked_.push_back({unit.instance, unit.job}); }
+  void release(const InFlight& unit);
   // Looks at the output of a job released; false where all have been looked at. Error if it is
   // wrong.
   bool check_output();
@@ -86,29 +104,29 @@ class CudaDevice {
   void check_health(StreamId stream) const;
 
   NoteRing& notes() { return *notes_; }
-  const std::string& name(std::int32_t model) const { return models_[model]->plan().name; }
+  const std::string& name(std::int32_t model) const { return models_[model].model->plan().name; }
   int sms() const { return context_.sms(); }
   // Of the time in submit(), so far, what went to the driver's calls and to looking at outputs.
   TimeNs outside_ns() const { return outside_ns_; }
-  std::int32_t instances() const { return static_cast<std::int32_t>(instances_.size()); }
+  // Of all models, those to come included.
+  std::int32_t instances() const { return slots_; }
 
  private:
+  static void prepare_graphs(Instance& instance, const std::vector<WorkUnit>& units,
+                             std::uint32_t level, Stream capturing);
   // A stream-ordered write of the instance's `written`.
   void write_behind(Instance& instance, Stream stream) const;
 
   DeviceContext context_;
+  std::uint64_t seed_;
+  std::int32_t slots_;
   std::unique_ptr<NoteRing> notes_;
-  std::vector<std::unique_ptr<LoadedModel>> models_;
-  std::vector<std::unique_ptr<Instance>> instances_;
-  struct Released {
-    Instance* instance;
-    std::int32_t job;
-  };
-  std::vector<std::vector<Instance*>> free_;  // of each model
-  std::vector<Released> unchecked_;
+  std::vector<std::int32_t> free_slots_;  // of the thread that loads
+  std::vector<Loaded> models_;
+  std::vector<InFlight> unchecked_;  // released
   std::int64_t outputs_checked_ = 0;
-  std::vector<Instance*> holding_;            // by unit
-  bool writes_values_ = true;                 // the GPU can; else a host function does
+  std::vector<Instance*> holding_;        // by unit
+  bool writes_values_ = true;             // the GPU can; else a host function does
   std::vector<OwnedStream> streams_;
   TimeNs outside_ns_ = 0;
 };

@@ -14,9 +14,14 @@ namespace paella::gpu::cuda {
 // turn of the serving loop sees one time.
 class CudaPort : public Port {
  public:
-  // Time 0 is `origin_ns` of CLOCK_MONOTONIC; `level` is that of kernels that tell of blocks.
-  CudaPort(CudaDevice& device, TimeNs origin_ns, std::uint32_t level);
+  // `level` is that of kernels that tell of blocks.
+  CudaPort(CudaDevice& device, std::uint32_t level);
 
+  // Before all else; time 0 is `origin_ns` of CLOCK_MONOTONIC.
+  void begin(TimeNs origin_ns) {
+    origin_ns_ = origin_ns;
+    tick();
+  }
   void tick();
   TimeNs now() const override { return now_; }
   void submit(StreamId stream, const WorkUnit& unit) override;
@@ -44,10 +49,12 @@ class CudaPort : public Port {
   // What the kernels have told of their blocks, also of those of `ended`.
   void drain_blocks(const std::vector<InFlight>& ended, std::vector<gpu::Event>& events);
 
+  TimeNs since_origin(TimeNs monotonic_ns) const { return monotonic_ns - origin_ns_; }
+
   CudaDevice& device_;
 
  private:
-  TimeNs origin_ns_, now_ = 0;
+  TimeNs origin_ns_ = 0, now_ = 0;
   std::uint32_t level_;
   double cpu_before_us_;
   std::int64_t in_flight_ = 0, steps_ = 0;
@@ -93,7 +100,7 @@ class PollingPort : public CudaPort {
 class WatchedPort : public CudaPort {
  public:
   // The watching thread runs on `cpu`; a negative one is any.
-  WatchedPort(CudaDevice& device, TimeNs origin_ns, std::uint32_t level, int cpu);
+  WatchedPort(CudaDevice& device, std::uint32_t level, int cpu);
   ~WatchedPort() override;
   TimeNs next_event_ns() const override;
   const InFlight& oldest() const override { return units_.front(); }
@@ -101,11 +108,11 @@ class WatchedPort : public CudaPort {
  private:
   struct Ended {
     InFlight unit;
-    TimeNs at_ns;
+    TimeNs at_ns;  // CLOCK_MONOTONIC
   };
   void add(const InFlight& unit) override;
   void poll_units(std::vector<gpu::Event>& events) override;
-  void watch(TimeNs origin_ns, int cpu);
+  void watch(int cpu);
 
   std::vector<InFlight> units_;
   SpscQueue<InFlight> submitted_;

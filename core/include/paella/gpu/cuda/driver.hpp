@@ -106,6 +106,8 @@ enum class Attribute : int {
   X(memory_free, cuMemFree_v2, (Pointer at))                                                       \
   X(host_alloc, cuMemHostAlloc, (void** at, std::size_t bytes, unsigned flags))                    \
   X(host_free, cuMemFreeHost, (void* at))                                                          \
+  X(host_register, cuMemHostRegister_v2, (void* at, std::size_t bytes, unsigned flags))            \
+  X(host_unregister, cuMemHostUnregister, (void* at))                                              \
   X(host_pointer, cuMemHostGetDevicePointer_v2, (Pointer * device, void* host, unsigned flags))    \
   X(copy_in, cuMemcpyHtoDAsync_v2,                                                                 \
     (Pointer to, const void* from, std::size_t bytes, Stream stream))                              \

@@ -46,8 +46,9 @@ class Instance {
 
   // Puts the unit's operations into the stream.
   void enqueue(const WorkUnit& unit, Telling telling, std::uint32_t level, Stream stream);
-  // The same in one call; prepared before, so that nothing is made while serving.
-  void prepare_graph(const WorkUnit& unit, Telling telling, std::uint32_t level, Stream capturing);
+  // The same in one call, but for copies of a client's memory, which a graph does not know;
+  // prepared before, so that nothing is made while serving.
+  void prepare_graph(WorkUnit unit, Telling telling, std::uint32_t level, Stream capturing);
   void launch_graph(const WorkUnit& unit, Telling telling, std::uint32_t level, Stream stream);
 
   // Runs the first kernel, for a stream that has run none yet.
@@ -62,7 +63,9 @@ class Instance {
   const LoadedModel& model() const { return model_; }
   std::int32_t slot() const { return slot_; }
   SlotWords& words() { return *words_; }
-  std::uint32_t launches = 0;  // of instrumented kernels at level 1 or above, so far
+  // Of instrumented kernels at level 1 or above in its slot, so far; whoever had the slot before
+  // included.
+  std::uint32_t launches = 0;
 
  private:
   struct Parameters {  // of one launch
@@ -78,8 +81,8 @@ class Instance {
   };
 
   Pointer address(const Place& place) const;
-  void copy_in(Stream stream);
-  void copy_out(Stream stream);
+  void copy_in(Stream stream, const void* client);
+  void copy_out(Stream stream, void* client);
   Executable* find(const WorkUnit& unit, Telling telling, std::uint32_t level);
   void run_alone(Telling telling, Stream stream);
 

@@ -41,6 +41,8 @@ class SimDevice {
   SimDevice(const SimDevice&) = delete;
   SimDevice& operator=(const SimDevice&) = delete;
 
+  // Units may name this model from now on; in place of one of which no unit is left.
+  void set_model(std::int32_t index, const plan::Model& model);
   // A process has its own hardware queues, `queues` of them (CUDA_DEVICE_MAX_CONNECTIONS).
   int add_process(int queues);
   // Streams map onto the process's queues in the order of their creation (rule 2). A lower
@@ -154,7 +156,7 @@ class SimDevice {
   void share_time(TimeNs now);
   Context& context_of(OpId op) { return *contexts_[processes_[streams_[ops_[op].stream].process].context]; }
 
-  DeviceSpec spec_;
+  DeviceSpec spec_, reference_;
   Sharing sharing_;
   record::Timeline* timeline_;
   std::vector<ModelCost> models_;

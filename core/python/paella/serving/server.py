@@ -1,0 +1,304 @@
+"""The process of `paella serve`: models, clients, and the engine between them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msgspec import to_builtins
+
+from paella import _core
+from paella.config import resolve
+from paella.errors import ConfigError, unknown
+from paella.plan import Plan, read_plan
+from paella.schema import Run, RunSpec
+from paella.serving import protocol
+from paella.serving.control import ControlServer, Limits, make_sessions, raise_descriptor_limit
+from paella.simulation import model_specification, specification
+
+INSTANCES = 4  # of a model that no mix says how many of
+SPARE = 64  # instances of models that are registered later
+LOOK_S = 0.2  # at what happens outside of the control socket
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to serve, besides what a run says of system and device."""
+
+    name: str
+    models: str | None = None  # folder of launch plans
+    mix: str | None = None  # whose models and instances; None: all that there are
+    instances: int | None = None  # of each model
+    cores: str | None = None
+    idle_ms: float = 5.0
+    grace_s: float = 10.0  # for what is in flight, when the server is to end
+    watchdog_s: float = 20.0
+    gpu: int = 0
+    other_gpu: bool = False
+    metrics: int | None = None  # port
+    with_stdin: bool = False  # ends when standard input does
+    onnx: str | None = None  # folder of models whose outputs onnxruntime computes
+
+
+class Server:
+    """Models on a device, and clients that name them. A context manager."""
+
+    def __init__(self, run: Run, options: Options):
+        self.run, self.options = run, options
+        if run.system.submission != "dispatcher":
+            raise ConfigError(f"{run.system.name} has no dispatcher: a server needs one")
+        counts = instances_of(run, options)
+        self._plans = {name: self._plan(name) for name in counts}
+        self._reference = None
+        if options.onnx is not None:
+            if run.spec.backend == "cuda":
+                raise ConfigError("on a GPU its kernels compute the outputs: --onnx is for sim")
+            from paella.serving.reference import Reference
+
+            self._reference = Reference(Path(options.onnx))
+        self._gpu: dict[str, Any] = {}
+        self._arch = ""
+        self._core = -1
+        partition_sms = 0
+        if run.spec.backend == "cuda":
+            partition_sms = self._prepare_gpu()
+        self._sessions = make_sessions(Limits(capacity=1024))
+        room = sum(counts.values()) + SPARE
+        spec = specification(run)
+        self._live = _core.LiveServer(
+            self._sessions,
+            {
+                "backend": run.spec.backend,
+                "system": spec["system"],
+                "device": spec["device"],
+                "reference": spec["reference"],
+                "ordinal": options.gpu,
+                "partition_sms": partition_sms,
+                "instances": room,
+                "watchdog_s": options.watchdog_s,
+            },
+            cpu=self._core,
+            idle_ms=options.idle_ms,
+            compute_outputs=self._reference is not None,
+        )
+        raise_descriptor_limit()
+        self.control = ControlServer(
+            options.name,
+            self._sessions,
+            register=self._register,
+            removed=self._live.remove_model,
+            more_stats=self._about,
+        )
+        for name, count in counts.items():
+            self.control.add(*self._load(name, self._plans[name], count))
+
+    # ---- what there is
+
+    def _prepare_gpu(self) -> int:
+        """Whether the present GPU is the run's device; the SMs of the partition that it asks for."""
+        from paella.hardware import engines, machine, mps
+        from paella.hardware.cores import assign, keep_off, parse_cores
+        from paella.hardware.plans import architecture
+
+        engines.check_supported(self.run)
+        engines.set_environment([self.run])
+        mps.refuse_other_daemon()
+        self._gpu = machine.present(self.options.gpu)
+        plans = [plan for plan in self._plans.values() if plan]
+        self._arch = architecture(plans, self._gpu["compute_capability"])
+        cores = assign(parse_cores(self.options.cores), ["serving"])
+        keep_off(cores.values())
+        self._core = cores["serving"]
+        return machine.partition_sms(self.run, self._gpu, self.options.other_gpu)
+
+    def _plan(self, name: str) -> Plan | None:
+        from paella.hardware.plans import check_profiled
+
+        if self.options.models is None:
+            if self.run.spec.backend == "cuda":
+                raise ConfigError("a real GPU needs launch plans: --models DIR")
+            return None
+        plan = read_plan(Path(self.options.models) / name)
+        check_profiled(plan, name, self.run.profile)
+        return plan
+
+    def _load(self, name: str, plan: Plan | None, instances: int) -> tuple[int, protocol.Model]:
+        """A model among the sessions', and what clients are told of it."""
+        profiled = self.run.profile.models.get(name)
+        if profiled is None:
+            raise unknown(f"model of profile {self.run.profile.name}:", name, self.run.profile.models)
+        if self._reference:
+            inputs, outputs = self._reference.load(name)
+        elif plan:
+            inputs = protocol.tensors([(t.dtype, tuple(t.shape), t.at.bytes) for t in plan.inputs])
+            outputs = protocol.tensors([(t.dtype, tuple(t.shape), t.at.bytes) for t in plan.outputs])
+        else:  # a profile knows the sizes only
+            inputs, outputs = flat(profiled.input_bytes), flat(profiled.output_bytes)
+        launch_plan = None
+        if self.run.spec.backend == "cuda" and plan:
+            from paella.hardware.plans import engine_plan
+
+            launch_plan = engine_plan(plan, name, self._arch)
+        told = protocol.Model(name, 0, instances, inputs, outputs)
+        computes = self._reference is not None or self.run.spec.backend == "cuda"
+        index = self._live.add_model(
+            model_specification(name, profiled)
+            | {
+                "input_bytes": told.input_bytes,
+                "output_bytes": told.output_bytes,
+                "instances": instances,
+                "launch_plan": launch_plan,
+                "computes_outputs": computes,
+            }
+        )
+        if self._reference:
+            self._reference.name(index, name)
+        wire_id = self._sessions.wire_id(index)
+        return index, protocol.Model(name, wire_id, instances, inputs, outputs)
+
+    def _register(self, name: str, folder: Path) -> tuple[int, protocol.Model]:
+        """A client's: a model of the profile, with the kernels of a folder."""
+        from paella.hardware.plans import check_profiled
+
+        if name not in self.run.profile.models:
+            raise unknown(f"model of profile {self.run.profile.name}:", name, self.run.profile.models)
+        plan = read_plan(folder)
+        check_profiled(plan, name, self.run.profile)
+        return self._load(name, plan, self.options.instances or INSTANCES)
+
+    def _about(self) -> dict[str, Any]:
+        spec = to_builtins(self.run.spec)
+        serves = ("system", "backend", "device", "profile", "overrides")
+        return {
+            "serves": {key: spec[key] for key in serves},
+            "counters": self._live.counters(),
+            "gpu": self._gpu.get("name"),
+            "core": self._core,
+        }
+
+    # ---- serving
+
+    def serve(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Until SIGTERM or SIGINT, and then until what is in flight has ended.
+
+        RunError if the device fails, or does not finish in time.
+        """
+        from paella.hardware import leaving
+        from paella.hardware.settings import RunError
+
+        failure: list[str] = []
+        ended = threading.Event()
+
+        def work() -> None:
+            try:
+                self._live.run()
+            except _core.Error as e:
+                failure.append(str(e))
+            finally:
+                ended.set()
+                self.control.stop()
+
+        stopping_s: list[float] = []
+
+        def stop(*_: object) -> None:
+            if stopping_s:  # asked twice
+                leaving.want()
+                raise KeyboardInterrupt
+            stopping_s.append(time.monotonic())
+            self._sessions.stop()
+
+        def look() -> None:
+            if self.options.with_stdin and not stopping_s and _ended(sys.stdin.fileno()):
+                stop()
+            if stopping_s and time.monotonic() - stopping_s[0] > self.options.grace_s:
+                failure.append(f"not all jobs have ended within {self.options.grace_s:g} s")
+                self.control.stop()
+
+        before = {number: _handle(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        metrics = self._metrics()
+        thread = threading.Thread(target=work, daemon=True, name="paella serving")
+        if self._reference:
+            compute = self._reference.compute
+            args = (compute,)
+            threading.Thread(target=self._live.compute_outputs, args=args, daemon=True).start()
+        try:
+            thread.start()
+            ready()
+            self.control.run(LOOK_S, look)
+        finally:
+            for number, handler in before.items():
+                if handler is not None:
+                    signal.signal(number, handler)
+            if metrics:
+                metrics.close()
+            self.control.close(*failure)
+            if not ended.is_set() or failure:
+                leaving.want()
+        if failure:
+            raise RunError(failure[0])
+        thread.join()
+
+    def _metrics(self) -> Any:
+        if self.options.metrics is None:
+            return None
+        from paella.serving.metrics import MetricsServer
+
+        return MetricsServer(self.control, self.options.metrics)
+
+
+def instances_of(run: Run, options: Options) -> dict[str, int]:
+    """The models to serve, and how many instances of each."""
+    if options.mix is not None:
+        counts = {entry.model: entry.instances for entry in run.mix.models}
+    elif options.models is not None:
+        folder = Path(options.models)
+        if not folder.is_dir():
+            raise ConfigError(f"there is no folder {folder} of launch plans: see paella compile")
+        names = sorted(f.parent.name for f in folder.glob("*/plan.json"))
+        if not names:
+            raise ConfigError(f"{folder} has no launch plans: see paella compile")
+        counts = dict.fromkeys(names, INSTANCES)
+    else:
+        counts = dict.fromkeys(run.profile.models, INSTANCES)
+    if options.instances is not None:
+        counts = dict.fromkeys(counts, options.instances)
+    return counts
+
+
+def resolved(fields: dict[str, Any], options: Options, config: Any) -> Run:
+    """The run that says on what and how is served, with streams for all jobs in flight."""
+    mix = {"mix": options.mix} if options.mix is not None else {}
+    run = resolve(RunSpec(jobs=1, **fields, **mix), config)
+    room = sum(instances_of(run, options).values()) + SPARE
+    return resolve(RunSpec(jobs=1, cap=room, **fields, **mix), config)
+
+
+def flat(size: int) -> tuple[protocol.Tensor, ...]:
+    """A tensor of which nothing but its bytes is known."""
+    if size == 0:
+        return ()
+    dtype, width = ("float32", 4) if size % 4 == 0 else ("uint8", 1)
+    return protocol.tensors([(dtype, (size // width,), size)])
+
+
+def _handle(number: int, handler: Callable[..., None]) -> Any:
+    try:
+        return signal.signal(number, handler)
+    except ValueError:  # no main thread: whoever has it decides
+        return None
+
+
+def _ended(descriptor: int) -> bool:
+    import select
+
+    readable, _, _ = select.select([descriptor], [], [], 0)
+    return bool(readable) and not os.read(descriptor, 4096)
+
+
