@@ -1,6 +1,7 @@
 #include "paella/engine/live.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "paella/clock.hpp"
@@ -9,6 +10,8 @@
 
 namespace paella::engine {
 namespace {
+
+constexpr std::chrono::seconds kPatience{20};  // with a turn of the serving thread
 
 // The way of a request is real here, and takes what it takes.
 SystemSpec without_modelled_way(SystemSpec system) {
@@ -107,13 +110,16 @@ void LiveServer::on_serving_thread(std::function<void()> what) {
   posted_error_ = nullptr;
   has_posted_.store(true, std::memory_order_release);
   sessions_->ring();
-  posted_done_.wait(lock, [this] { return !has_posted_ || !running_; });
+  posted_done_.wait_for(lock, kPatience, [this] { return !has_posted_ || !running_; });
   if (posted_error_) std::rethrow_exception(posted_error_);
-  if (has_posted_.exchange(false)) throw Error("the server has ended");
+  if (has_posted_.exchange(false)) {
+    throw Error(running_ ? "the serving thread does not answer" : "the server has ended");
+  }
 }
 
 void LiveServer::do_posted() {
   const std::lock_guard lock(mutex_);
+  if (!has_posted_) return;  // given up
   try {
     posted_();
   } catch (...) {
