@@ -22,10 +22,13 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; 2 and one sentence for bad input, 1 for a run on a GPU that failed."""
-    status = _status(list(sys.argv[1:] if argv is None else argv))
-    leaving = sys.modules.get("paella.hardware.leaving")
-    if leaving:
-        leaving.leave(status)
+    status = 1
+    try:
+        status = _status(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        leaving = sys.modules.get("paella.hardware.leaving")
+        if leaving:
+            leaving.leave(status)
     return status
 
 

@@ -11,6 +11,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from paella.hardware.settings import RunError
@@ -27,8 +28,9 @@ def want() -> None:
 def leave(status: int) -> None:
     """Ends the process at once, output written, if something wanted that."""
     if wanted:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # nobody reads it
+                stream.flush()
         os._exit(status)
 
 
