@@ -19,7 +19,10 @@ SystemSpec without_modelled_way(SystemSpec system) {
 }  // namespace
 
 LiveServer::LiveServer(std::shared_ptr<ipc::Sessions> sessions, LiveSpec spec, LiveOptions options)
-    : sessions_(std::move(sessions)), options_(options), device_(make_live_device(spec)) {
+    : sessions_(std::move(sessions)),
+      options_(options),
+      patience_(spec.watchdog_s),
+      device_(make_live_device(spec)) {
   if (options.compute_outputs) outputs_ = std::make_unique<Outputs>(sessions_);
   dispatcher_ = std::make_unique<Dispatcher>(
       without_modelled_way(spec.system), std::vector<plan::Model>{}, spec.device.sm,
@@ -96,6 +99,7 @@ void LiveServer::serve() {
 }
 
 void LiveServer::on_serving_thread(std::function<void()> what) {
+  const std::lock_guard one_at_a_time(posting_);
   std::unique_lock lock(mutex_);
   if (failed_) throw Error("the device has failed in this process");
   if (!running_) {
@@ -107,13 +111,18 @@ void LiveServer::on_serving_thread(std::function<void()> what) {
   posted_error_ = nullptr;
   has_posted_.store(true, std::memory_order_release);
   sessions_->ring();
-  posted_done_.wait(lock, [this] { return !has_posted_ || !running_; });
+  const bool in_time = posted_done_.wait_for(
+      lock, patience_, [this] { return !has_posted_ || !running_; });
+  // Taken back before `what` is gone; the serving thread looks again when it has the lock.
+  const bool not_done = has_posted_.exchange(false);
   if (posted_error_) std::rethrow_exception(posted_error_);
-  if (has_posted_.exchange(false)) throw Error("the server has ended");
+  if (!in_time) throw Error("the serving thread waits for the device, and does nothing else");
+  if (not_done) throw Error("the server has ended");
 }
 
 void LiveServer::do_posted() {
   const std::lock_guard lock(mutex_);
+  if (!has_posted_) return;
   try {
     posted_();
   } catch (...) {

@@ -205,8 +205,8 @@ class Server:
         def work() -> None:
             try:
                 self._live.run()
-            except _core.Error as e:
-                failure.append(str(e))
+            except Exception as e:  # what is none of ours, like want of memory, ends it as well
+                failure.append(str(e) if isinstance(e, _core.Error) else repr(e))
             finally:
                 ended.set()
                 self.control.stop()
