@@ -111,18 +111,16 @@ void LiveServer::on_serving_thread(std::function<void()> what) {
   posted_error_ = nullptr;
   has_posted_.store(true, std::memory_order_release);
   sessions_->ring();
-  const bool in_time = posted_done_.wait_for(
-      lock, patience_, [this] { return !has_posted_ || !running_; });
-  // Taken back before `what` is gone; the serving thread looks again when it has the lock.
-  const bool not_done = has_posted_.exchange(false);
+  posted_done_.wait_for(lock, patience_, [this] { return !has_posted_ || !running_; });
   if (posted_error_) std::rethrow_exception(posted_error_);
-  if (!in_time) throw Error("the serving thread waits for the device, and does nothing else");
-  if (not_done) throw Error("the server has ended");
+  if (has_posted_.exchange(false)) {
+    throw Error(running_ ? "the serving thread does not answer" : "the server has ended");
+  }
 }
 
 void LiveServer::do_posted() {
   const std::lock_guard lock(mutex_);
-  if (!has_posted_) return;
+  if (!has_posted_) return;  // given up
   try {
     posted_();
   } catch (...) {
