@@ -1,8 +1,11 @@
 """What goes wrong around a live server, and stays with whoever caused it."""
 
 import signal
+import socket
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import numpy as np
 import onnx
@@ -132,7 +135,9 @@ def test_a_serving_thread_that_hangs_holds_up_no_one_else(
     device["host"]["issue_us"] = {1: 1e9}
     file.write_text(yaml.safe_dump(device))
     name = fresh_name()
-    arguments = [*options, "Paella", "--watchdog", 1, "--grace", grace]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    arguments = [*options, "Paella", "--watchdog", 1, "--grace", grace, "--metrics", port]
     process = command("serve", "--name", name, *arguments)
     try:
         assert process.stdout.readline().startswith("serving as")
@@ -142,6 +147,8 @@ def test_a_serving_thread_that_hangs_holds_up_no_one_else(
             with pytest.raises(ServingError, match="the serving thread does not answer"):
                 asked_for_ever(server)
             assert server.models() == ["small", "large"]
+            with pytest.raises(urllib.error.HTTPError, match="503"):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics")
             for number in signals:
                 process.send_signal(number)
                 time.sleep(0.5)  # two at once may come in either order

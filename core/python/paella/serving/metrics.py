@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from paella import _core
 from paella.serving.control import ControlServer
 from paella.serving.names import ServingError
 from paella.serving.statistics import bounds_ns

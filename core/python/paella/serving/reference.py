@@ -63,7 +63,7 @@ class Reference:
         try:
             session, inputs, outputs = self._by_index[index]
             names = [value.name for value in session.get_inputs()]
-            # Copied, because a client may change it while onnxruntime relies on what it has checked.
+            # Copied: a client may change it while onnxruntime relies on what it has checked.
             feed = {
                 name: _array(input_bytes, tensor).copy()
                 for name, tensor in zip(names, inputs, strict=True)
