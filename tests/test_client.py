@@ -333,6 +333,8 @@ def test_every_client_learns_that_the_server_is_gone(wake, how):
             copy = there.model("copy")
             if how == signal.SIGKILL:
                 replies = [copy.submit(X) for _ in range(50)]
+                while there.stats()["models"][1]["taken"] < 50:
+                    time.sleep(0.01)
                 asked = threading.Thread(target=told, args=(there,))
                 asked.start()  # a control call that waits for those jobs
                 time.sleep(0.1)

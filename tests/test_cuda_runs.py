@@ -113,7 +113,8 @@ def paella(folders, tmp_path, capsys):
     config, plans = folders
 
     def run(system, *more, status=0, device="made"):
-        argv = ["run", "--config", config, "--backend", "cuda", "--plans", plans]
+        argv = ["run", "--path", "in-process", "--backend", "cuda", "--plans", plans]
+        argv += ["--config", config]
         argv += ["--device", device, "--mix", "both", "--jobs", 40, "--iat", 200]
         argv += ["--system", system, "--out", tmp_path / "run.parquet", *more]
         got = cli.main([str(a) for a in argv])

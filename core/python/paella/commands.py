@@ -206,13 +206,13 @@ def _path(args: argparse.Namespace, run: Any) -> str:
     dispatcher = run.system.submission == "dispatcher"
     if run.spec.backend == "null":
         raise UsageError("backend null is for paella serve")
-    if args.path == "server":
-        if not dispatcher:
-            raise UsageError(f"{args.system} has no dispatcher: it is a client process itself")
-        if args.timeline:
-            raise UsageError("a timeline is recorded in simulation only")
+    if args.path == "server" and not dispatcher:
+        raise UsageError(f"{args.system} has no dispatcher: it is a client process itself")
     default = "server" if dispatcher and run.spec.backend == "cuda" else "in-process"
-    return args.path or default
+    path = args.path or default
+    if path == "server" and args.timeline:
+        raise UsageError("a timeline is recorded in simulation only")
+    return path
 
 
 def _print_run(args: argparse.Namespace, source: str, output: Any) -> None:

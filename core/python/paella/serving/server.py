@@ -119,15 +119,13 @@ class Server:
         return machine.partition_sms(self.run, self._gpu, self.options.other_gpu)
 
     def _plan(self, name: str) -> Plan | None:
-        from paella.hardware.plans import check_profiled
+        from paella.hardware.plans import read_plans
 
         if self.options.models is None:
             if self.run.spec.backend == "cuda":
                 raise ConfigError("a real GPU needs launch plans: --models DIR")
             return None
-        plan = read_plan(Path(self.options.models) / name)
-        check_profiled(plan, name, self.run.profile)
-        return plan
+        return read_plans(self.options.models, [name], self.run.profile)[0]
 
     def _load(self, name: str, plan: Plan | None, instances: int) -> tuple[int, protocol.Model]:
         """A model among the sessions', and what clients are told of it."""
