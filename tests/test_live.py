@@ -186,14 +186,18 @@ def test_a_device_that_fails_ends_the_server_with_a_sentence(made, fake):  # noq
     own = {"PAELLA_LIBCUDA": fake, "FAKE_CUDA_HANG": "600"}
     name = fresh_name()
     process = command("serve", "--name", name, *arguments, **own)
-    assert process.stdout.readline().startswith("serving as")
-    with paella.connect(name) as server:
-        model = server.model("large")
-        x = np.ones(model.inputs[0].shape, "f4")
-        replies = [model.submit(x) for _ in range(200)]
-        # Those in other streams may still have ended.
-        assert any(isinstance(reply.exception(30), ServerGoneError) for reply in replies)
-    _, said = process.communicate(timeout=30)
+    try:
+        assert process.stdout.readline().startswith("serving as")
+        with paella.connect(name) as server:
+            model = server.model("large")
+            x = np.ones(model.inputs[0].shape, "f4")
+            replies = [model.submit(x) for _ in range(200)]
+            # Those in other streams may still have ended.
+            assert any(isinstance(reply.exception(30), ServerGoneError) for reply in replies)
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode == 1
     assert said.startswith("paella: the GPU has finished nothing for 1 s: kernels")
     assert said.count("\n") == 1

@@ -54,7 +54,8 @@ py::dict counters(LiveServer& server) {
   return d;
 }
 
-// A thread of its own calls this. An exception of compute() fails the job, and goes up.
+// A thread of its own calls this. An exception of compute(), which says so itself, fails its job and
+// none after it: it may be a client's input that cannot be computed with.
 void compute_outputs(LiveServer& server, const py::function& compute) {
   engine::Outputs& outputs = *server.outputs();
   const auto next = [&] {
@@ -69,9 +70,7 @@ void compute_outputs(LiveServer& server, const py::function& compute) {
       compute(work->request.model, view(work->request.input, work->input_bytes),
               view(work->request.output, work->output_bytes));
       work->computed = true;
-    } catch (...) {
-      outputs.put(*work);
-      throw;
+    } catch (const py::error_already_set&) {
     }
     outputs.put(*work);
   }

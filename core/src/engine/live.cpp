@@ -1,7 +1,6 @@
 #include "paella/engine/live.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "paella/clock.hpp"
@@ -10,8 +9,6 @@
 
 namespace paella::engine {
 namespace {
-
-constexpr std::chrono::seconds kPatience{20};  // with a turn of the serving thread
 
 // The way of a request is real here, and takes what it takes.
 SystemSpec without_modelled_way(SystemSpec system) {
@@ -22,7 +19,10 @@ SystemSpec without_modelled_way(SystemSpec system) {
 }  // namespace
 
 LiveServer::LiveServer(std::shared_ptr<ipc::Sessions> sessions, LiveSpec spec, LiveOptions options)
-    : sessions_(std::move(sessions)), options_(options), device_(make_live_device(spec)) {
+    : sessions_(std::move(sessions)),
+      options_(options),
+      patience_(spec.watchdog_s),
+      device_(make_live_device(spec)) {
   if (options.compute_outputs) outputs_ = std::make_unique<Outputs>(sessions_);
   dispatcher_ = std::make_unique<Dispatcher>(
       without_modelled_way(spec.system), std::vector<plan::Model>{}, spec.device.sm,
@@ -99,6 +99,7 @@ void LiveServer::serve() {
 }
 
 void LiveServer::on_serving_thread(std::function<void()> what) {
+  const std::lock_guard one_at_a_time(posting_);
   std::unique_lock lock(mutex_);
   if (failed_) throw Error("the device has failed in this process");
   if (!running_) {
@@ -110,7 +111,7 @@ void LiveServer::on_serving_thread(std::function<void()> what) {
   posted_error_ = nullptr;
   has_posted_.store(true, std::memory_order_release);
   sessions_->ring();
-  posted_done_.wait_for(lock, kPatience, [this] { return !has_posted_ || !running_; });
+  posted_done_.wait_for(lock, patience_, [this] { return !has_posted_ || !running_; });
   if (posted_error_) std::rethrow_exception(posted_error_);
   if (has_posted_.exchange(false)) {
     throw Error(running_ ? "the serving thread does not answer" : "the server has ended");

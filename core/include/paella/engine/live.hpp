@@ -1,6 +1,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <functional>
@@ -20,8 +21,8 @@ struct LiveOptions {
   bool compute_outputs = false;  // by other threads: outputs()
 };
 
-// A server of clients in other processes, for as long as they want. One thread serves, in run(); the
-// others' calls are for one control thread.
+// A server of clients in other processes, for as long as they want. One thread serves, in run();
+// models are one control thread's, and any other thread may ask for the counters.
 class LiveServer {
  public:
   LiveServer(std::shared_ptr<ipc::Sessions> sessions, LiveSpec spec, LiveOptions options);
@@ -50,11 +51,15 @@ class LiveServer {
 
   std::shared_ptr<ipc::Sessions> sessions_;
   LiveOptions options_;
+  // A driver's call that never returns holds up the serving thread, but nobody else: the server has
+  // to hear its clients and signals then, too.
+  std::chrono::duration<double> patience_;
   TimeNs longest_turn_ns_ = 0;
   std::unique_ptr<Outputs> outputs_;
   std::unique_ptr<LiveDevice> device_;
   std::unique_ptr<Dispatcher> dispatcher_;
 
+  std::mutex posting_;  // before mutex_: whoever waits for the serving thread
   std::mutex mutex_;
   std::condition_variable posted_done_;
   bool running_ = false, failed_ = false;

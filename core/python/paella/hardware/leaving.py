@@ -34,6 +34,30 @@ def leave(status: int) -> None:
         os._exit(status)
 
 
+def interruptible(function: Callable[..., T], *args: Any) -> T:
+    """A call in a thread of its own, while this one sees interrupts, which end the process."""
+    done = threading.Event()
+    outcome: dict[str, Any] = {}
+
+    def work() -> None:
+        try:
+            outcome["value"] = function(*args)
+        except BaseException as e:
+            outcome["error"] = e
+        finally:
+            done.set()
+
+    threading.Thread(target=work, daemon=True, name="paella call").start()
+    try:
+        done.wait()
+    except BaseException:
+        want()
+        raise
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["value"]
+
+
 class Caller:
     """One thread that makes all calls into the driver: contexts are current to a thread.
 

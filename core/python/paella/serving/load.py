@@ -8,6 +8,7 @@ from typing import Any
 
 from paella import _core
 from paella.config import resolve
+from paella.hardware.leaving import interruptible
 from paella.profiler.machine import host
 from paella.reading import decode
 from paella.results import RunOutput
@@ -49,7 +50,8 @@ def load(
     before = stats(server)
     begun_ns = time.monotonic_ns()
     try:
-        result = _core.load(
+        result = interruptible(
+            _core.load,
             {
                 "run": specification(run),
                 "server": server,
@@ -58,7 +60,7 @@ def load(
                 "cpu": cores[0],
                 "receiver_cpu": cores[1],
                 "patience_s": PATIENCE_S,
-            }
+            },
         )
     except _core.Error as e:
         raise LoadError(str(e)) from None

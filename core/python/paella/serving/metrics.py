@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from paella import _core
 from paella.serving.control import ControlServer
 from paella.serving.names import ServingError
 from paella.serving.statistics import bounds_ns
@@ -89,7 +90,11 @@ class MetricsServer:
                 if self.path.partition("?")[0] != "/metrics":
                     self.send_error(404)
                     return
-                body = text(control).encode()
+                try:
+                    body = text(control).encode()
+                except _core.Error as e:  # a device that has failed, or hangs
+                    self.send_error(503, explain=str(e))
+                    return
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
                 self.send_header("Content-Length", str(len(body)))

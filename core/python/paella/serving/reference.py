@@ -60,18 +60,20 @@ class Reference:
 
     def compute(self, index: int, input_bytes: memoryview, output_bytes: memoryview) -> None:
         """One inference, from and to a client's memory."""
-        session, inputs, outputs = self._by_index[index]
-        names = [value.name for value in session.get_inputs()]
-        feed = {
-            name: _array(input_bytes, tensor) for name, tensor in zip(names, inputs, strict=True)
-        }
         try:
+            session, inputs, outputs = self._by_index[index]
+            names = [value.name for value in session.get_inputs()]
+            # Copied: a client may change it while onnxruntime relies on what it has checked.
+            feed = {
+                name: _array(input_bytes, tensor).copy()
+                for name, tensor in zip(names, inputs, strict=True)
+            }
             values = session.run(None, feed)
+            for value, tensor in zip(values, outputs, strict=True):
+                _array(output_bytes, tensor)[...] = value
         except Exception as e:
             print(f"paella: onnxruntime failed: {' '.join(str(e).split())}", file=sys.stderr)
             raise
-        for value, tensor in zip(values, outputs, strict=True):
-            _array(output_bytes, tensor)[...] = value
 
 
 def _array(memory: memoryview, tensor: protocol.Tensor) -> Any:

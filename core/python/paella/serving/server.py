@@ -203,8 +203,8 @@ class Server:
         def work() -> None:
             try:
                 self._live.run()
-            except _core.Error as e:
-                failure.append(str(e))
+            except Exception as e:  # what is none of ours, like want of memory, ends it as well
+                failure.append(str(e) if isinstance(e, _core.Error) else repr(e))
             finally:
                 ended.set()
                 self.control.stop()
@@ -227,13 +227,15 @@ class Server:
 
         before = {number: _handle(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         metrics = self._metrics()
-        thread = threading.Thread(target=work, daemon=True, name="paella serving")
+        threads = [threading.Thread(target=work, daemon=True, name="paella serving")]
         if self._reference:
             compute = self._reference.compute
             args = (compute,)
-            threading.Thread(target=self._live.compute_outputs, args=args, daemon=True).start()
+            target = self._live.compute_outputs
+            threads.append(threading.Thread(target=target, args=args, daemon=True))
         try:
-            thread.start()
+            for thread in threads:
+                thread.start()
             ready()
             self.control.run(LOOK_S, look)
         finally:
@@ -247,7 +249,8 @@ class Server:
                 leaving.want()
         if failure:
             raise RunError(failure[0])
-        thread.join()
+        for thread in threads:  # one that Python outlived would abort the process
+            thread.join()
 
     def _metrics(self) -> Any:
         if self.options.metrics is None:
