@@ -61,7 +61,7 @@ PAELLA_DEVICE unsigned paella_load_sys(unsigned long long at) {
 PAELLA_DEVICE void paella_store_sys(unsigned long long at, unsigned v) {
   paella_store(reinterpret_cast<unsigned*>(at), v);
 }
-PAELLA_DEVICE void paella_red_mapped(unsigned long long at, unsigned v) {
+PAELLA_DEVICE void paella_red_sys(unsigned long long at, unsigned v) {
   paella_add(reinterpret_cast<unsigned*>(at), v);
 }
 PAELLA_DEVICE void paella_store64_sys(unsigned long long at, unsigned long long v) {

@@ -21,9 +21,9 @@
 //                   with the highest linear index says so when it starts: the hardware places
 //                   blocks in that order, but nothing promises it, so this is a hint for
 //                   scheduling and orders no memory. At level n it is counted. The block adds 1
-//                   and waits for nothing, at GPU scope: system scope would ask for native
-//                   atomics on host memory, which a GPU behind PCIe has not, and the host only
-//                   reads. A GPU may keep it back, but no longer than finished[slot].
+//                   and waits for nothing. On all GPUs named below such an addition to mapped
+//                   memory is atomic among the GPU's own; it need not be for the host, which only
+//                   reads.
 //
 // Messages (mapped host memory): a ring of 2^k 64-bit words, count | slot << 32 | kind << 62 |
 //   phase << 63; kind 0 is started, 1 finished. Message m lies at m mod 2^k, and its phase is 1 in
@@ -61,8 +61,8 @@
 //     outnumber what was taken from `free`, so no message is overwritten unread.
 //   - Counters are back at zero before the flag is written, so who has seen the flag may launch on
 //     the same slot in another stream.
-//   - The addition to placed[slot] precedes its block's release of `done`, and so the fence and the
-//     flag: who has acquired finished[slot] sees at least as many launches placed.
+//   - The addition to placed[slot] precedes its block's release, and so the flag: who has acquired
+//     finished[slot] sees at least as many launches placed.
 // Needs sm_70 or newer.
 
 #ifndef PAELLA_NOTIFY_CUH
@@ -193,8 +193,8 @@ PAELLA_DEVICE void paella_store_sys(unsigned long long at, unsigned v) {
   asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(at), "r"(v) : "memory");
 }
 
-PAELLA_DEVICE void paella_red_mapped(unsigned long long at, unsigned v) {
-  asm volatile("red.relaxed.gpu.global.add.u32 [%0], %1;" ::"l"(at), "r"(v) : "memory");
+PAELLA_DEVICE void paella_red_sys(unsigned long long at, unsigned v) {
+  asm volatile("red.relaxed.sys.global.add.u32 [%0], %1;" ::"l"(at), "r"(v) : "memory");
 }
 
 PAELLA_DEVICE void paella_store64_sys(unsigned long long at, unsigned long long v) {
@@ -290,7 +290,7 @@ PAELLA_DEVICE void paella_begin(PaellaSlot* slot, unsigned long long words, unsi
   }
   // This block's own end comes later, so the launch is counted before its last block ends.
   paella_red64(&slot->done, (1ull << 32) - blocks);
-  paella_red_mapped(words + 4, 1);
+  paella_red_sys(words + 4, 1);
 }
 
 // Not inlined: in the company of this code ptxas schedules a kernel's own loops worse, up to 10 % of
