@@ -112,6 +112,15 @@ def _arrival(add: Add) -> None:
     add("--arrival", metavar="KIND", help="lognormal, exponential, batch or closed-loop")
 
 
+def _requests(add: Add) -> None:
+    _workload(add)
+    _arrival(add)
+    add("--trace", metavar="FILE", help="replay these arrivals instead")
+    add("--clients", type=int, metavar="N", help="of a closed loop")
+    add("--think", type=float, default=0.0, metavar="US", help="of a closed loop's clients")
+    add("--cap", type=int, metavar="N", help="jobs in flight; default: the system's or the mix's")
+
+
 def _arrivals_arguments(add: Add) -> None:
     _workload(add)
     _arrival(add)
@@ -121,12 +130,7 @@ def _run_arguments(add: Add) -> None:
     add("--backend", default="sim", help="sim or cuda, this machine's GPU; default: sim")
     _profile(add)
     add("--system", required=True, help="see paella systems")
-    _workload(add)
-    _arrival(add)
-    add("--trace", metavar="FILE", help="replay these arrivals instead")
-    add("--clients", type=int, metavar="N", help="of a closed loop")
-    add("--think", type=float, default=0.0, metavar="US", help="of a closed loop's clients")
-    add("--cap", type=int, metavar="N", help="jobs in flight; default: the system's or the mix's")
+    _requests(add)
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="change the system")
     add("--timeline", action="store_true", help="record every kernel beside the run")
     add(
@@ -164,12 +168,7 @@ def _serve_arguments(add: Add) -> None:
 
 def _load_arguments(add: Add) -> None:
     add("--server", required=True, metavar="NAME", help="see paella serve")
-    _workload(add)
-    _arrival(add)
-    add("--trace", metavar="FILE", help="replay these arrivals instead")
-    add("--clients", type=int, metavar="N", help="of a closed loop")
-    add("--think", type=float, default=0.0, metavar="US", help="of a closed loop's clients")
-    add("--cap", type=int, metavar="N", help="jobs in flight; default: the system's or the mix's")
+    _requests(add)
     add("--wake", choices=("poll", "block", "hybrid"), default="poll", help="default: poll")
     add("--lead", type=int, default=100, metavar="US", help="hybrid: woken ahead; default: 100")
     add("--cores", metavar="LIST", help="for the client's threads, as in 2,3")

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from paella.hardware.settings import RunError
 
@@ -34,28 +34,43 @@ def leave(status: int) -> None:
         os._exit(status)
 
 
+class _Call(Generic[T]):
+    """A call that one thread makes and another waits for."""
+
+    def __init__(self, function: Callable[..., T], *args: Any):
+        self._function, self._args = function, args
+        self._done = threading.Event()
+        self._value: T
+        self._error: BaseException | None = None
+
+    def make(self) -> None:
+        try:
+            self._value = self._function(*self._args)
+        except BaseException as e:
+            self._error = e
+        finally:
+            self._done.set()
+
+    def ended(self, limit_s: float | None = None) -> bool:
+        """Whether it has, within the limit."""
+        return self._done.wait(limit_s)
+
+    def result(self) -> T:
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
 def interruptible(function: Callable[..., T], *args: Any) -> T:
     """A call in a thread of its own, while this one sees interrupts, which end the process."""
-    done = threading.Event()
-    outcome: dict[str, Any] = {}
-
-    def work() -> None:
-        try:
-            outcome["value"] = function(*args)
-        except BaseException as e:
-            outcome["error"] = e
-        finally:
-            done.set()
-
-    threading.Thread(target=work, daemon=True, name="paella call").start()
+    call = _Call(function, *args)
+    threading.Thread(target=call.make, daemon=True, name="paella call").start()
     try:
-        done.wait()
+        call.ended()
     except BaseException:
         want()
         raise
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["value"]
+    return call.result()
 
 
 class Caller:
@@ -66,32 +81,20 @@ class Caller:
     """
 
     def __init__(self) -> None:
-        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[_Call[Any]] = queue.SimpleQueue()
         threading.Thread(target=self._work, daemon=True, name="paella-gpu").start()
 
     def _work(self) -> None:
         while True:
-            self._calls.get()()
+            self._calls.get().make()
 
     def call(self, limit_s: float, what: str, function: Callable[..., T], *args: Any) -> T:
-        done = threading.Event()
-        outcome: dict[str, Any] = {}
-
-        def work() -> None:
-            try:
-                outcome["value"] = function(*args)
-            except BaseException as e:
-                outcome["error"] = e
-            finally:
-                done.set()
-
+        call = _Call(function, *args)
         try:
-            self._calls.put(work)
-            if not done.wait(limit_s):
+            self._calls.put(call)
+            if not call.ended(limit_s):
                 raise RunError(f"{what} has not ended within {limit_s:.0f} s")
-            if "error" in outcome:
-                raise outcome["error"]
+            return call.result()
         except BaseException:
             want()
             raise
-        return outcome["value"]

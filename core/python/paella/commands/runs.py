@@ -1,0 +1,130 @@
+"""Runs, and what is the same for a load."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from paella.commands.printing import configuration, progress, say, say_json
+from paella.errors import UsageError
+
+
+def workload(args: argparse.Namespace) -> dict[str, Any]:
+    """Options of a workload, as a RunSpec's fields."""
+    fields = {
+        "mix": args.mix,
+        "iat_us": args.iat,
+        "sigma": args.sigma,
+        "jobs": args.jobs,
+        "seed": args.seed,
+        "rescale": args.rescale,
+    }
+    return fields | ({"arrival": args.arrival} if args.arrival else {})
+
+
+def requests(args: argparse.Namespace) -> dict[str, Any]:
+    """The same, and how its requests are sent."""
+    if args.trace and args.arrival:
+        raise UsageError("--trace replaces --arrival: give one of them")
+    return workload(args) | {
+        "trace": args.trace,
+        "clients": args.clients,
+        "think_us": args.think,
+        "cap": args.cap,
+    }
+
+
+def arrivals(args: argparse.Namespace) -> None:
+    from paella import _core
+    from paella.reading import decode
+    from paella.schema import RunSpec
+
+    if args.arrival == "closed-loop":
+        raise UsageError("a closed loop has no trace: its arrivals depend on the answers")
+    spec = decode({"system": ""} | workload(args), RunSpec, "arrivals")
+    mix = configuration(args).mix(spec.mix)
+    trace = _core.arrivals(
+        [m.proportion for m in mix.models],
+        kind=spec.arrival,
+        iat_us=spec.iat_us,
+        sigma=spec.sigma,
+        jobs=spec.jobs,
+        seed=spec.seed,
+        rescale=spec.rescale,
+    )
+    sys.stdout.write(trace.lines())
+
+
+def run(args: argparse.Namespace) -> None:
+    from paella.config import parse_overrides, resolve
+    from paella.files import check_writable
+    from paella.reading import decode
+    from paella.results import metadata, source, timeline_path, write_run
+    from paella.schema import RunSpec
+
+    fields = requests(args) | {
+        "system": args.system,
+        "backend": args.backend,
+        "device": args.device,
+        "profile": args.profile,
+        "overrides": parse_overrides(args.set),
+        "timeline": args.timeline,
+    }
+    resolved = resolve(decode(fields, RunSpec, "run"), configuration(args))
+    check_writable(args.out)
+    if args.timeline:
+        check_writable(timeline_path(args.out))
+    given = {"plans": args.plans, "cores": args.cores, "attempts": args.attempts}
+    given |= {"watchdog_s": args.watchdog}
+    given = {name: value for name, value in given.items() if value is not None}
+    if given and resolved.spec.backend != "cuda":
+        raise UsageError(f"--{next(iter(given))} is for --backend cuda")
+    with progress(f"{args.system} on {args.device}, {args.jobs} jobs ..."):
+        if _path(args, resolved) == "server":
+            from paella.hardware.settings import Hardware
+            from paella.serving import path
+
+            output = path.run(resolved, decode(given, Hardware, "run"), args.config)
+        elif resolved.spec.backend == "cuda":
+            from paella.hardware import session
+            from paella.hardware.settings import Hardware
+
+            output = session.run(resolved, decode(given, Hardware, "run"))
+        else:
+            from paella import simulation
+
+            output = simulation.run(resolved)
+        write_run(args.out, resolved, output)
+    say_run(args, resolved, source(metadata(resolved, output)["provenance"]), output)
+
+
+def _path(args: argparse.Namespace, run: Any) -> str:
+    """How requests come to the run's system: the paper's come from another process."""
+    dispatcher = run.system.submission == "dispatcher"
+    if run.spec.backend == "null":
+        raise UsageError("backend null is for paella serve")
+    if args.path == "server" and not dispatcher:
+        raise UsageError(f"{args.system} has no dispatcher: it is a client process itself")
+    default = "server" if dispatcher and run.spec.backend == "cuda" else "in-process"
+    path = args.path or default
+    if path == "server" and args.timeline:
+        raise UsageError("a timeline is recorded in simulation only")
+    return path
+
+
+def say_run(args: argparse.Namespace, run: Any, source: str, output: Any) -> None:
+    import numpy as np
+
+    from paella.statistics import latency_us, percentile, throughput_rps
+
+    latency = np.sort(latency_us(output))
+    mean, p99, rate = latency.mean(), percentile(latency, 0.99), throughput_rps(output)
+    if args.json:
+        facts = {"out": args.out, "source": source, "jobs": len(latency), "throughput_rps": rate}
+        say_json(facts | {"mean_us": mean, "p99_us": p99, "counters": output.counters})
+    else:
+        say(
+            f"{args.out}: {run.spec.system} on {source}, {len(latency)} jobs, {rate:.1f} req/s, "
+            f"mean {mean / 1e3:.3f} ms, p99 {p99 / 1e3:.3f} ms"
+        )
