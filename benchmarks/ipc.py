@@ -43,7 +43,7 @@ def build_fuzzer(folder):
     flags = ["-std=c++20", "-O1", "-g1", "-fsanitize=address,undefined"]
     flags += ["-fno-sanitize-recover=all"]
     parts = []
-    for name in ("segment", "sessions_control", "sessions_serving"):
+    for name in ("segment", "sessions_control", "sessions_serving", "sessions_waiting"):
         part = Path(folder) / f"{name}.o"
         source = CORE / "src" / "ipc" / f"{name}.cpp"
         _compile([*flags, "-fsanitize-coverage=trace-pc", "-c", source, "-o", part])

@@ -233,11 +233,8 @@ class Target {
   void take(int most) {
     engine::Request request;
     for (int i = 0; i < most && take_one(request); ++i) {
-      const void* input;
-      void* output;
-      sessions_.operands(request, &input, &output);
-      inside(static_cast<const char*>(input), kInput);
-      inside(static_cast<const char*>(output), kOutput);
+      inside(static_cast<const char*>(request.input), kInput);
+      inside(static_cast<const char*>(request.output), kOutput);
       // Its age counts from when it was taken from the ring, some turns ago.
       REQUIRE(request.due_ns > now_ - ipc::kMaxAgeNs - 1'000'000 && request.due_ns <= now_);
       sessions_.submitted(request, now_);

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import itertools
 import json
+import mmap
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import paella
+from paella.serving import protocol
+from paella.serving.names import address
+from paella.serving.protocol import Kind
+
 TESTS = Path(__file__).parent
+X = np.arange(16, dtype=np.float32)
 CORE = TESTS.parent / "core"
 _numbers = itertools.count()
 
@@ -78,3 +89,69 @@ def run(command: list[Any], timeout: float = 300, status: int = 0) -> str:
     )
     assert done.returncode == status, done.stderr + done.stdout
     return done.stdout if status == 0 else done.stderr
+
+
+class Raw:
+    """A client that says what it likes."""
+
+    def __init__(self, name, wait_s=60):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(wait_s)
+        self.socket.connect(address(name))
+        self.descriptors = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+        for fd in self.descriptors:
+            os.close(fd)
+
+    def send(self, data):
+        self.socket.send(data)
+
+    def ask(self, kind, body=b"", number=1):
+        self.send(protocol.packet(kind, number, body))
+        return self.read()
+
+    def read(self):
+        data, ancillary, *_ = self.socket.recvmsg(protocol.MAX_PACKET_BYTES, 256)
+        for _, _, raw in ancillary:
+            self.descriptors += struct.unpack(f"{len(raw) // 4}i", raw)
+        if not data:
+            return None, b""
+        return Kind(protocol.PACKET.unpack_from(data)[2]), data[protocol.PACKET.size :]
+
+    def hello(self):
+        kind, body = self.ask(Kind.HELLO, protocol.HELLO.pack(os.getpid(), 0))
+        assert kind == Kind.WELCOME
+        _, capacity, requests, answers = protocol.WELCOME.unpack(body)
+        self.requests = mmap.mmap(self.descriptors[0], requests)
+        self.answers = mmap.mmap(self.descriptors[1], answers, prot=mmap.PROT_READ)
+        self.wake = self.descriptors[2]
+        self.capacity = capacity
+        return self
+
+    def ended(self):
+        """The sentence that the session ends with."""
+        kind, body = self.read()
+        assert kind == Kind.ENDED
+        assert self.read() == (None, b"")
+        return body.decode()
+
+
+def serves(name):
+    with paella.connect(name) as there:
+        return np.array_equal(there.model("copy")(X), X)
+
+
+def descriptors(pid):
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def settled(look, expected, seconds=30):
+    until = time.monotonic() + seconds
+    while look() != expected and time.monotonic() < until:
+        time.sleep(0.02)
+    return look()

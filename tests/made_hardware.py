@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +22,17 @@ SMS = 16
 GPU = {"name": "Fake 0", "compute_capability": "75.76", "sms": SMS, "driver_version": 13000}
 KERNELS = {"small": 2, "large": 20}  # model -> kernels
 CONFIG = find_folder().resolve()
+
+
+def command(*arguments: Any, **environment: str) -> subprocess.Popen[str]:
+    """The command line, as a user starts it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "paella.cli", *map(str, arguments)],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def write_folder(folder: Path) -> tuple[Path, Path]:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from made_hardware import write_folder
+from made_hardware import command, write_folder
 from test_driver import build_fake, fake  # noqa: F401 - fixtures
 from test_mps import CONTROL, left_running
 
@@ -35,13 +35,8 @@ def paella(tmp_path, fake):  # noqa: F811
         argv = ["--config", config, "--plans", plans, "--device", "made", "--mix", "both"]
         argv += ["--jobs", 40, "--iat", 100, "--system", system, "--out", out, *more]
         own = {"PATH": f"{program.parent}:{os.environ['PATH']}", "PAELLA_LIBCUDA": fake}
-        return subprocess.Popen(
-            [sys.executable, "-m", "paella.cli", "run", "--backend", "cuda", *map(str, argv)],
-            env=os.environ | own | {"TMPDIR": str(tmp_path)} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        own |= {"TMPDIR": str(tmp_path)} | environment
+        return command("run", "--backend", "cuda", *argv, **own)
 
     def run(*arguments, status=0, **environment):
         process = start(*arguments, **environment)

@@ -1,16 +1,13 @@
 """paella serve and paella load as a user starts them: null, simulated, and on the fake driver."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from ipc_tools import fresh_name
-from made_hardware import write_folder
+from made_hardware import command, write_folder
 from made_onnx import dense
 from test_driver import build_fake, fake  # noqa: F401 - fixtures
 from test_mps import left_running
@@ -20,16 +17,6 @@ from paella.results import read_run
 from paella.serving.client import NoOutputError, ServerGoneError
 from paella.serving.load import stats
 from paella.serving.names import ServingError
-
-
-def command(*arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-m", "paella.cli", *map(str, arguments)],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def run(*arguments, status=0, **environment):

@@ -45,6 +45,33 @@ class RunOutput(msgspec.Struct):
     provenance: dict[str, Any] = {}
     timeline: dict[str, dict[str, Any]] | None = None
 
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        result: dict[str, Any],
+        counters: dict[str, Any],
+        provenance: dict[str, Any] | None = None,
+    ) -> RunOutput:
+        """Of what the compiled engine returns."""
+        import numpy as np
+
+        from paella import _core
+
+        engine = {"engine_version": _core.engine_version, "git_revision": _core.git_revision}
+        return cls(
+            job=np.arange(len(result["model"]), dtype=np.int32),
+            model=result["model"],
+            due_ns=result["due_ns"],
+            submitted_ns=result["submitted_ns"],
+            started_ns=result["started_ns"],
+            finished_ns=result["finished_ns"],
+            model_names=[entry.model for entry in run.mix.models],
+            counters=counters,
+            provenance=engine | (provenance or {}),
+            timeline=result.get("timeline"),
+        )
+
 
 class Result(RunOutput):
     """A RunOutput read back, with the configuration it was made from."""

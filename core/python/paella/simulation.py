@@ -30,26 +30,10 @@ def simulate(
 
 def run(run: Run, policy: Any = None) -> RunOutput:
     """Simulates a resolved run. Same run, same output, to the bit."""
-    import numpy as np
-
     if run.spec.backend != "sim":
         raise ConfigError(f"backend {run.spec.backend} is for paella run: this simulates")
     result = _core.simulate(specification(run, policy))
-    return RunOutput(
-        job=np.arange(len(result["model"]), dtype=np.int32),
-        model=result["model"],
-        due_ns=result["due_ns"],
-        submitted_ns=result["submitted_ns"],
-        started_ns=result["started_ns"],
-        finished_ns=result["finished_ns"],
-        model_names=[m.model for m in run.mix.models],
-        counters=result["counters"],
-        provenance={
-            "engine_version": _core.engine_version,
-            "git_revision": _core.git_revision,
-        },
-        timeline=result["timeline"],
-    )
+    return RunOutput.of(run, result, result["counters"])
 
 
 def specification(run: Run, policy: Any = None) -> dict[str, Any]:

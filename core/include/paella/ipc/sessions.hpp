@@ -117,18 +117,16 @@ class Sessions : public engine::Requests {
 
   // 0: at once; else the next wake-up of a client; kNever: when somebody rings.
   TimeNs next_due_ns() const override;
+  // Input and output are valid until finished() or failed(), whatever becomes of the client.
   bool take(TimeNs now, engine::Request& request) override;
   void submitted(const engine::Request& request, TimeNs now) override;
   void finished(const engine::Request& request, TimeNs started_ns, TimeNs answered_ns) override;
   bool done() const override;
   TimeNs start_ns() const override { return 0; }
 
-  // Where the client wants the output and has put the input; valid until finished() or failed(),
-  // whatever becomes of the client. Null for a size of 0.
-  void operands(const engine::Request& request, const void** input, void** output) const;
   const ModelSizes& sizes(const engine::Request& request) const;
   // The job's last unit is on the GPU: clients that asked for it are woken ahead of the answer.
-  virtual void almost_finished(const engine::Request& request, TimeNs expected_end_ns);
+  void almost_finished(const engine::Request& request, TimeNs expected_end_ns) override;
   // Instead of finished().
   void failed(const engine::Request& request, Status status);
   // Everything that waits, and everything that comes from now on, is answered with this.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
-from paella import _core
 from paella.errors import ConfigError
 from paella.hardware import engines, machine, mps
+from paella.hardware.attempts import Attempts
 from paella.hardware.cores import assign, keep_off, parse_cores
 from paella.hardware.plans import architecture, engine_plan, identity, read_plans
 from paella.hardware.processes import ProcessPerModel
@@ -18,7 +17,6 @@ from paella.results import RunOutput
 from paella.schema import Run
 from paella.simulation import specification
 
-STATE_KEEPS_S = 5.0  # from the end of a run to the beginning of the next
 SLOWEST_JOB_S = 0.05  # of all jobs of a run, on average; a run that takes longer has stopped
 
 
@@ -42,7 +40,7 @@ class Session:
                 raise ConfigError("runs of one session have one device, mix and profile")
         self.hardware = hardware
         self._engines: dict[str, engines.OneProcess | ProcessPerModel] = {}
-        self._state: tuple[float, dict[str, Any]] = (-STATE_KEEPS_S, {})  # when, what
+        self._attempts = Attempts(hardware.attempts)
         self._models = [entry.model for entry in first.mix.models]
         self._cores = parse_cores(hardware.cores)
         self._plans = read_plans(hardware.plans, self._models, first.profile)
@@ -68,53 +66,15 @@ class Session:
     def run(self, run: Run) -> RunOutput:
         """One run; the least disturbed of its attempts."""
         engine = self._engine(run)
-        outputs: list[RunOutput] = []
-        while len(outputs) < self.hardware.attempts:
-            outputs.append(self._attempt(run, engine))
-            if not _disturbed(outputs[-1]):
-                break
-        best = min(outputs, key=_disturbed)
-        best.provenance["attempts"] = len(outputs)
-        return best
+        return self._attempts.least_disturbed(run, lambda: self._attempt(run, engine))
 
     def _attempt(self, run: Run, engine: Any) -> RunOutput:
-        import numpy as np
-
         spec = specification(run) | {
             "watchdog_s": self.hardware.watchdog_s,
             "check_outputs": True,
         }
-        before = self._state_now(STATE_KEEPS_S)
-        begun = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         result = engine.run(spec, _limit_s(spec, self.hardware.watchdog_s))
-        after = self._state_now(0.0)
-        counters = result["counters"]
-        dispatcher = run.system.submission == "dispatcher"
-        return RunOutput(
-            job=np.arange(len(result["model"]), dtype=np.int32),
-            model=result["model"],
-            due_ns=result["due_ns"],
-            submitted_ns=result["submitted_ns"],
-            started_ns=result["started_ns"],
-            finished_ns=result["finished_ns"],
-            model_names=self._models,
-            counters=counters,
-            provenance=self._provenance(engine)
-            | {
-                "begun": begun,
-                "gpu_before": before,
-                "gpu_after": after,
-                "disturbed": machine.disturbances(before, after, counters, dispatcher),
-            },
-        )
-
-    def _state_now(self, keeps_s: float) -> dict[str, Any]:
-        """The GPU's clocks and temperature, asked for unless known for less than `keeps_s`."""
-        asked_s, state = self._state
-        if time.monotonic() - asked_s >= keeps_s:
-            state = machine.state()
-            self._state = (time.monotonic(), state)
-        return state
+        return RunOutput.of(run, result, result["counters"], self._provenance(engine))
 
     # ---- engines, each made when it is first needed
 
@@ -162,8 +122,6 @@ class Session:
 
     def _provenance(self, engine: Any) -> dict[str, Any]:
         return {
-            "engine_version": _core.engine_version,
-            "git_revision": _core.git_revision,
             "gpu": self._gpu["name"],
             "gpu_info": engine.info,
             "partition_sms": self._partition_sms,
@@ -178,10 +136,6 @@ class Session:
                 name: value for name, value in os.environ.items() if name.startswith("CUDA_")
             },
         }
-
-
-def _disturbed(output: RunOutput) -> int:
-    return len(output.provenance["disturbed"])
 
 
 def _limit_s(spec: dict[str, Any], watchdog_s: float) -> float:

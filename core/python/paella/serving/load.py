@@ -45,8 +45,6 @@ def load(
     cores: tuple[int, int] = (-1, -1),
 ) -> RunOutput:
     """Sends the run's requests to the server, in this process."""
-    import numpy as np
-
     before = stats(server)
     begun_ns = time.monotonic_ns()
     try:
@@ -68,26 +66,15 @@ def load(
     counters = result["counters"] | {"elapsed_ns": time.monotonic_ns() - begun_ns}
     for key, value in after["counters"].items():  # a maximum begins anew when it has been told
         counters[key] = value if "max" in key else value - before["counters"][key]
-    return RunOutput(
-        job=np.arange(len(result["model"]), dtype=np.int32),
-        model=result["model"],
-        due_ns=result["due_ns"],
-        submitted_ns=result["submitted_ns"],
-        started_ns=result["started_ns"],
-        finished_ns=result["finished_ns"],
-        model_names=[entry.model for entry in run.mix.models],
-        counters=counters,
-        provenance={
-            "engine_version": _core.engine_version,
-            "git_revision": _core.git_revision,
-            "path": "server",
-            "wake": wake,
-            "server_pid": after["pid"],
-            "paced": run.spec.backend == "sim",  # by the wall clock: no two runs are the same
-            "host": host(),
-            **({"gpu": after["gpu"]} if after.get("gpu") else {}),
-        },
-    )
+    provenance = {
+        "path": "server",
+        "wake": wake,
+        "server_pid": after["pid"],
+        "paced": run.spec.backend == "sim",  # by the wall clock: no two runs are the same
+        "host": host(),
+        **({"gpu": after["gpu"]} if after.get("gpu") else {}),
+    }
+    return RunOutput.of(run, result, counters, provenance)
 
 
 class LoadError(ServingError):

@@ -7,13 +7,12 @@ import os
 import select
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from paella.errors import PaellaError
-from paella.hardware import machine
+from paella.hardware.attempts import Attempts
 from paella.hardware.cores import assign, keep_off, parse_cores
 from paella.hardware.settings import Hardware
 from paella.results import RunOutput
@@ -42,31 +41,17 @@ def run(run: Run, hardware: Hardware, config: str | None) -> RunOutput:
         server += ["--models", hardware.plans, "--watchdog", str(hardware.watchdog_s)]
     with started(run, server, config) as (name, outcome):
         keep_off(cores.values())
-        outputs: list[RunOutput] = []
-        while len(outputs) < (hardware.attempts if real else 1):
-            before = machine.state() if real else {}
-            begun = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+
+        def attempt() -> RunOutput:
             try:
                 output = load(run, name, cores=(cores["client"], cores["receiver"]))
             except PaellaError:
                 outcome.raise_if_failed()
                 raise
-            outputs.append(output)
-            if not real:
-                return output
-            after = machine.state()
-            output.provenance |= {
-                "begun": begun,
-                "cores": cores,
-                "gpu_before": before,
-                "gpu_after": after,
-                "disturbed": machine.disturbances(before, after, output.counters, True),
-            }
-            if not output.provenance["disturbed"]:
-                break
-        best = min(outputs, key=lambda output: len(output.provenance["disturbed"]))
-        best.provenance["attempts"] = len(outputs)
-        return best
+            output.provenance["cores"] = cores
+            return output
+
+        return Attempts(hardware.attempts).least_disturbed(run, attempt) if real else attempt()
 
 
 class Outcome:

@@ -53,6 +53,8 @@ class Server:
 
     def __init__(self, run: Run, options: Options):
         self.run, self.options = run, options
+        self._failures: list[str] = []
+        self._stopping_s: float | None = None
         address(options.name)
         counts = instances_of(run, options)
         self._plans = {name: self._plan(name) for name in counts}
@@ -197,60 +199,61 @@ class Server:
         from paella.hardware import leaving
         from paella.hardware.settings import RunError
 
-        failure: list[str] = []
-        ended = threading.Event()
-
-        def work() -> None:
-            try:
-                self._live.run()
-            except Exception as e:  # what is none of ours, like want of memory, ends it as well
-                failure.append(str(e) if isinstance(e, _core.Error) else repr(e))
-            finally:
-                ended.set()
-                self.control.stop()
-
-        stopping_s: list[float] = []
-
-        def stop(*_: object) -> None:
-            if stopping_s:  # asked twice
-                leaving.want()
-                raise KeyboardInterrupt
-            stopping_s.append(time.monotonic())
-            self._sessions.stop()
-
-        def look() -> None:
-            if self.options.with_stdin and not stopping_s and _ended(sys.stdin.fileno()):
-                stop()
-            if stopping_s and time.monotonic() - stopping_s[0] > self.options.grace_s:
-                failure.append(f"not all jobs have ended within {self.options.grace_s:g} s")
-                self.control.stop()
-
-        before = {number: _handle(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: _handle(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         metrics = self._metrics()
-        threads = [threading.Thread(target=work, daemon=True, name="paella serving")]
+        serving = threading.Thread(target=self._run, daemon=True, name="paella serving")
+        threads = [serving]
         if self._reference:
-            compute = self._reference.compute
-            args = (compute,)
+            args = (self._reference.compute,)
             target = self._live.compute_outputs
             threads.append(threading.Thread(target=target, args=args, daemon=True))
         try:
             for thread in threads:
                 thread.start()
             ready()
-            self.control.run(LOOK_S, look)
+            self.control.run(LOOK_S, self._look)
         finally:
             for number, handler in before.items():
                 if handler is not None:
                     signal.signal(number, handler)
             if metrics:
                 metrics.close()
-            self.control.close(*failure)
-            if not ended.is_set() or failure:
+            self.control.close(*self._failures)
+            serving.join(LOOK_S)
+            if serving.is_alive() or self._failures:
                 leaving.want()
-        if failure:
-            raise RunError(failure[0])
+        if self._failures:
+            raise RunError(self._failures[0])
         for thread in threads:  # one that Python outlived would abort the process
             thread.join()
+
+    def _run(self) -> None:
+        """The serving thread."""
+        try:
+            self._live.run()
+        except Exception as e:  # what is none of ours, like want of memory, ends it as well
+            self._failures.append(str(e) if isinstance(e, _core.Error) else repr(e))
+        finally:
+            self.control.stop()
+
+    def _stop(self, *_: object) -> None:
+        """On a signal: what is in flight is finished; a second one ends the process."""
+        if self._stopping_s is not None:
+            from paella.hardware import leaving
+
+            leaving.want()
+            raise KeyboardInterrupt
+        self._stopping_s = time.monotonic()
+        self._sessions.stop()
+
+    def _look(self) -> None:
+        """Every now and then."""
+        if self._stopping_s is None:
+            if self.options.with_stdin and _ended(sys.stdin.fileno()):
+                self._stop()
+        elif time.monotonic() - self._stopping_s > self.options.grace_s:
+            self._failures.append(f"not all jobs have ended within {self.options.grace_s:g} s")
+            self.control.stop()
 
     def _metrics(self) -> Any:
         if self.options.metrics is None:
