@@ -28,6 +28,20 @@ class Program:
         return lambda *args: self.code.append((op, *args))
 
 
+def sleep(p, who, tail, seen, left_out):
+    """Says so, looks once more, and waits for the bell."""
+    p.store(lambda r: f"{who}_asleep", lambda r: 1, False)
+    if f"{who} fence before sleeping" not in left_out:
+        p.fence()
+    if f"{who} second look" not in left_out:
+        p.load("x", lambda r: tail)
+        p.branch(lambda r: r["x"] != r[seen], "awake")
+    p.hear(who)
+    p.label("awake")
+    p.store(lambda r: f"{who}_asleep", lambda r: 0, False)
+    p.branch(lambda r: True, "main")
+
+
 def client(left_out, requests, capacity):
     p = Program(("sent", "got", "seen", "x"))
     p.label("main")
@@ -49,16 +63,7 @@ def client(left_out, requests, capacity):
     p.label("receive")
     p.load("x", lambda r: "answers_tail")
     p.branch(lambda r: r["x"] != r["got"], "read")
-    p.store(lambda r: "client_asleep", lambda r: 1, False)
-    if "client fence before sleeping" not in left_out:
-        p.fence()
-    if "client second look" not in left_out:
-        p.load("x", lambda r: "answers_tail")
-        p.branch(lambda r: r["x"] != r["got"], "awake")
-    p.hear("client")
-    p.label("awake")
-    p.store(lambda r: "client_asleep", lambda r: 0, False)
-    p.branch(lambda r: True, "main")
+    sleep(p, "client", "answers_tail", "got", left_out)
     p.label("read")
     p.load("x", lambda r: f"answer{r['got'] % capacity}")
     p.require(lambda r: r["x"] == 20 + r["got"])
@@ -96,16 +101,7 @@ def server(left_out, requests, capacity):
     p.ring("client")
     p.branch(lambda r: True, "main")
     p.label("sleep")
-    p.store(lambda r: "server_asleep", lambda r: 1, False)
-    if "server fence before sleeping" not in left_out:
-        p.fence()
-    if "server second look" not in left_out:
-        p.load("x", lambda r: "requests_tail")
-        p.branch(lambda r: r["x"] != r["taken"], "awake")
-    p.hear("server")
-    p.label("awake")
-    p.store(lambda r: "server_asleep", lambda r: 0, False)
-    p.branch(lambda r: True, "main")
+    sleep(p, "server", "requests_tail", "taken", left_out)
     p.label("end")
     return p
 
