@@ -10,5 +10,6 @@ void bind_engine(pybind11::module_& m);
 void bind_sim_gpu(pybind11::module_& m);
 void bind_cuda(pybind11::module_& m);
 void bind_cuda_engine(pybind11::module_& m);
+void bind_triton(pybind11::module_& m);
 
 }  // namespace paella::bindings

@@ -11,4 +11,5 @@ PYBIND11_MODULE(_core, m) {
   paella::bindings::bind_sim_gpu(m);
   paella::bindings::bind_cuda(m);
   paella::bindings::bind_cuda_engine(m);
+  paella::bindings::bind_triton(m);
 }

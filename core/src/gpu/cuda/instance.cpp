@@ -4,9 +4,9 @@
 #include <cstring>
 #include <map>
 #include <numeric>
-#include <random>
 
 #include "paella/error.hpp"
+#include "paella/gpu/drawn_input.hpp"
 
 namespace paella::gpu::cuda {
 namespace {
@@ -102,11 +102,7 @@ Instance::Instance(const LoadedModel& model, NoteRing& notes, std::int32_t slot,
   }
   host_input_ = std::make_unique<MappedMemory>(std::max<std::size_t>(total(plan.inputs), 1));
   host_output_ = std::make_unique<MappedMemory>(std::max<std::size_t>(output_bytes(plan), 1));
-  std::mt19937_64 random(seed);
-  auto* input = host_input_->as<float>();
-  for (std::size_t i = 0; i < total(plan.inputs) / sizeof(float); ++i) {
-    input[i] = static_cast<float>(random() >> 40) * 0x1p-23f - 1;
-  }
+  draw_input(host_input_->as<float>(), total(plan.inputs) / sizeof(float), seed);
   parameters_.resize(plan.launches.size());
   graphs_.resize(plan.launches.size() + 1);
   for (std::size_t k = 0; k < plan.launches.size(); ++k) {

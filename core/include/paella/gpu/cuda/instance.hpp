@@ -58,6 +58,9 @@ class Instance {
   // Before the next job, so that an output that does not come is seen.
   void poison();
   bool right() const;
+  // Page-locked memory that jobs copy in from and out to: all inputs, all outputs.
+  unsigned char* host_input() { return host_input_->as<unsigned char>(); }
+  const unsigned char* host_output() const { return host_output_->as<unsigned char>(); }
 
   const LoadedModel& model() const { return model_; }
   std::int32_t slot() const { return slot_; }

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "paella/triton/http2.hpp"
+
+// The messages of Triton's inference service (its KServe protocol) that a load generator needs.
+namespace paella::triton {
+
+inline constexpr char kModelInfer[] = "/inference.GRPCInferenceService/ModelInfer";
+inline constexpr char kRegisterMemory[] =
+    "/inference.GRPCInferenceService/SystemSharedMemoryRegister";
+inline constexpr char kUnregisterMemory[] =
+    "/inference.GRPCInferenceService/SystemSharedMemoryUnregister";
+
+// A model's tensors: a vector of 32-bit floats each, so many bytes.
+struct ModelTensors {
+  std::string name;
+  std::vector<std::size_t> inputs, outputs;
+};
+
+// Where a job's tensors lie in a shared memory that the server knows by `region`.
+struct SharedTensors {
+  std::string region;
+  std::size_t input_offset = 0, output_offset = 0;
+};
+
+// A gRPC message with its five bytes in front.
+std::string framed(std::string_view message, std::size_t more_bytes = 0);
+
+// Inputs and outputs in shared memory, one behind the other.
+Message infer_shared(const ModelTensors& model, const SharedTensors& at);
+// The inputs, `bytes` of them, are sent along; for a model with one input.
+Message infer_in_band(const ModelTensors& model, const unsigned char* input);
+
+std::string register_memory(const std::string& region, const std::string& key, std::size_t bytes);
+std::string unregister_memory(const std::string& region);
+
+// The outputs that came in band, in a message with its five bytes in front.
+std::vector<std::string_view> outputs_in_band(std::string_view framed_message);
+
+}  // namespace paella::triton

@@ -1,0 +1,167 @@
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "api.hpp"
+#include "executor.hpp"
+#include "paella/clock.hpp"
+#include "paella/gpu/sim/sim_device.hpp"
+
+namespace paella::triton {
+namespace {
+
+constexpr TimeNs kBehindNs = 1'000'000;  // that nobody needs to know of
+constexpr int kStepsAtOnce = 2000;       // until others may submit
+
+// The server's threads issue to one simulated GPU, each through a port of its own, at the wall
+// clock's time. One more thread lets happen there what is due, and wakes who waits for it.
+class Simulated final : public Executor {
+ public:
+  explicit Simulated(const Description& description)
+      : description_(description),
+        device_(description.device, description.reference, profiles(description),
+                gpu::sim::Sharing::kMps, nullptr),
+        process_(device_.add_process(description.hardware_queues)),
+        watcher_(device_.add_port(process_, 1)),
+        origin_ns_(monotonic_ns()),
+        pacer_([this] { keep_pace(); }) {}
+
+  ~Simulated() override {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+      due_.notify_one();
+    }
+    pacer_.join();
+    if (behind_ns_ > kBehindNs) {
+      const std::string text = "the simulated GPU fell behind the wall clock by up to " +
+                               std::to_string(behind_ns_ / 1000) + " us";
+      TRITONSERVER_LogMessage(TRITONSERVER_LOG_INFO, "paella", 0, text.c_str());
+    }
+  }
+
+  void load(std::size_t) override {}
+  std::unique_ptr<ModelInstance> make_instance(std::size_t model) override;
+
+ private:
+  class SimulatedInstance;
+
+  static std::vector<plan::Model> profiles(const Description& description) {
+    std::vector<plan::Model> models;
+    for (const DescribedModel& model : description.models) models.push_back(model.profile);
+    return models;
+  }
+
+  TimeNs now() const { return monotonic_ns() - origin_ns_; }
+
+  void keep_pace() {
+    prctl(PR_SET_TIMERSLACK, 1);
+    std::unique_lock lock(mutex_);
+    while (!stop_) {
+      const TimeNs next = std::min(device_.next_ns(), watcher_.next_event_ns());
+      if (next == kNever) {
+        due_.wait(lock);
+      } else if (const TimeNs ahead = next - now(); ahead > 0) {
+        due_.wait_for(lock, std::chrono::nanoseconds(ahead));
+      } else {
+        behind_ns_ = std::max(behind_ns_, -ahead);
+        happen();
+        lock.unlock();  // who waits for the lock may have it
+        lock.lock();
+      }
+    }
+  }
+
+  void happen() {
+    const TimeNs until = now();
+    for (int steps = 0; steps < kStepsAtOnce; ++steps) {
+      const TimeNs next = device_.next_ns();
+      if (next > until) break;
+      device_.step(next);
+    }
+    if (watcher_.next_event_ns() > until) return;
+    watcher_.idle_until(until);
+    events_.clear();
+    watcher_.poll(events_);
+    for (const gpu::Event& event : events_) {
+      if (event.done) finish(event.unit);
+    }
+  }
+
+  void finish(std::int32_t instance);
+
+  const Description description_;
+  std::mutex mutex_;  // of all that follows
+  std::condition_variable due_;
+  gpu::sim::SimDevice device_;
+  int process_;
+  gpu::sim::SimDevice::SimPort& watcher_;
+  std::vector<SimulatedInstance*> instances_;
+  std::vector<gpu::Event> events_;
+  TimeNs origin_ns_, behind_ns_ = 0;
+  bool stop_ = false;
+  std::thread pacer_;
+};
+
+class Simulated::SimulatedInstance final : public ModelInstance {
+ public:
+  // With the executor's lock.
+  SimulatedInstance(Simulated& on, std::size_t model)
+      : on_(on),
+        port_(on.device_.add_port(on.process_, on.watcher_)),
+        stream_(on.device_.add_stream(on.process_)) {
+    unit_.id = static_cast<gpu::UnitId>(on.instances_.size());
+    unit_.model = static_cast<std::int32_t>(model);
+    unit_.last_kernel =
+        static_cast<std::int32_t>(on.description_.models[model].profile.kernels.size());
+    unit_.copy_in = unit_.copy_out = true;
+    unit_.as_graph = on.description_.graphs;
+    unit_.notify = gpu::Notify::kStream;
+    on.instances_.push_back(this);
+  }
+
+  void execute(const std::vector<ConstBytes>& inputs, const std::vector<Bytes>& outputs) override {
+    {
+      std::unique_lock lock(on_.mutex_);
+      done_ = false;
+      port_.idle_until(on_.now());
+      port_.submit(stream_, unit_);
+      on_.due_.notify_one();
+      answered_.wait(lock, [this] { return done_; });
+    }
+    repeat(inputs, outputs);
+  }
+
+  void finish() {
+    done_ = true;
+    answered_.notify_one();
+  }
+
+ private:
+  Simulated& on_;
+  gpu::Port& port_;
+  gpu::StreamId stream_;
+  gpu::WorkUnit unit_;
+  std::condition_variable answered_;
+  bool done_ = true;
+};
+
+void Simulated::finish(std::int32_t instance) { instances_[instance]->finish(); }
+
+std::unique_ptr<ModelInstance> Simulated::make_instance(std::size_t model) {
+  const std::lock_guard lock(mutex_);
+  return std::make_unique<SimulatedInstance>(*this, model);
+}
+
+}  // namespace
+
+std::unique_ptr<Executor> make_simulated(const Description& description) {
+  return std::make_unique<Simulated>(description);
+}
+
+}  // namespace paella::triton
