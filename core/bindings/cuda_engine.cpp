@@ -75,6 +75,16 @@ class CudaEngine {
 
   void close() { device_.reset(); }
 
+  // Of every instance for its input, as its model gives them alone.
+  std::vector<py::bytes> outputs() const {
+    std::vector<py::bytes> all;
+    for (std::int32_t i = 0; i < device().instances(); ++i) {
+      const std::vector<unsigned char>& bytes = device().reference(i);
+      all.emplace_back(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    }
+    return all;
+  }
+
   py::dict info() const {
     py::dict dict;
     dict["dead"] = failed_;
@@ -146,6 +156,7 @@ void bind_cuda_engine(py::module_& m) {
                          "Models loaded on a real GPU, and runs on it (paella.hardware).")
       .def(py::init<const py::list&, const py::dict&>(), py::arg("plans"), py::arg("options"))
       .def("run", &CudaEngine::run, py::arg("spec"))
+      .def("outputs", &CudaEngine::outputs)
       .def("close", &CudaEngine::close)
       .def_property_readonly("info", &CudaEngine::info);
 }

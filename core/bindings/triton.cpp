@@ -41,6 +41,7 @@ py::dict triton_load(const py::dict& spec, const py::list& models, const py::dic
   py::dict out = jobs_dict(result.jobs);
   out["elapsed_ns"] = result.elapsed_ns;
   out["cpu_us"] = result.cpu_us;
+  out["own_us"] = result.own_us;
   out["outputs_checked"] = result.outputs_checked;
   out["late_us"] = array(result.late_us);
   return out;

@@ -180,10 +180,17 @@ def run(args: argparse.Namespace) -> None:
     given = {"plans": args.plans, "cores": args.cores, "attempts": args.attempts}
     given |= {"watchdog_s": args.watchdog}
     given = {name: value for name, value in given.items() if value is not None}
-    if given and resolved.spec.backend != "cuda":
+    if given and resolved.spec.backend == "sim":
         raise UsageError(f"--{next(iter(given))} is for --backend cuda")
     with _progress(f"{args.system} on {args.device}, {args.jobs} jobs ..."):
-        if resolved.spec.backend == "cuda":
+        if resolved.spec.backend != "sim" and resolved.system.server is not None:
+            from paella.hardware.settings import Hardware
+            from paella.triton import run as triton
+
+            output = triton.run(resolved, decode(given, Hardware, "run"))
+        elif resolved.spec.backend == "paced":
+            raise UsageError(f"--backend paced is for Triton, and not for {args.system}")
+        elif resolved.spec.backend == "cuda":
             from paella.hardware import session
             from paella.hardware.settings import Hardware
 

@@ -67,9 +67,11 @@ class Load {
     TimeNs before = 0;
     while (!client.done()) {
       const TimeNs now = monotonic_ns() - origin_ns_;
-      send_due(client, now, before);
+      const bool sent = send_due(client, now, before);
       before = now;
-      receive(client);
+      if (receive(client) || sent) {
+        result_.own_us += static_cast<double>(monotonic_ns() - origin_ns_ - now) * 1e-3;
+      }
       rest(client);
     }
     result_.elapsed_ns = monotonic_ns() - origin_ns_;
@@ -135,8 +137,10 @@ class Load {
     grpc_.send(slot, kModelInfer, slots_[slot].message);
   }
 
-  void send_due(engine::Client& client, TimeNs now, TimeNs before) {
+  // Whether anything was.
+  bool send_due(engine::Client& client, TimeNs now, TimeNs before) {
     engine::Request request;
+    bool any = false;
     while (client.take(now, request)) {
       auto& free = free_[request.model];
       const std::int32_t slot = free.back();
@@ -149,11 +153,13 @@ class Load {
       if (request.due_ns > before) {
         result_.late_us.push_back(static_cast<double>(sent - request.due_ns) * 1e-3);
       }
+      any = true;
     }
+    return any;
   }
 
-  void receive(engine::Client& client) {
-    if (poll("during the run") == 0) return;
+  bool receive(engine::Client& client) {
+    if (poll("during the run") == 0) return false;
     const TimeNs at = monotonic_ns() - origin_ns_;
     for (const Answer& answer : answers_) {
       const engine::Request& request = requests_[answer.call];
@@ -161,6 +167,7 @@ class Load {
       client.finished(request, -1, at);
       ++result_.outputs_checked;
     }
+    return true;
   }
 
   // How many answers have come; all are right.

@@ -27,6 +27,7 @@ struct LoadResult {
   record::Jobs jobs;
   TimeNs elapsed_ns = 0;
   double cpu_us = 0;  // of the client's thread, while the trace lasted
+  double own_us = 0;  // in turns of its loop that sent or received something
   std::int64_t outputs_checked = 0;
   // From when a request that found the client and an instance free was due, until it was sent.
   std::vector<double> late_us;

@@ -86,7 +86,7 @@ class Session:
         }
         before = self._state_now(STATE_KEEPS_S)
         begun = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-        result = engine.run(spec, _limit_s(spec, self.hardware.watchdog_s))
+        result = engine.run(spec, limit_s(spec, self.hardware.watchdog_s))
         after = self._state_now(0.0)
         counters = result["counters"]
         dispatcher = run.system.submission == "dispatcher"
@@ -184,7 +184,7 @@ def _disturbed(output: RunOutput) -> int:
     return len(output.provenance["disturbed"])
 
 
-def _limit_s(spec: dict[str, Any], watchdog_s: float) -> float:
+def limit_s(spec: dict[str, Any], watchdog_s: float) -> float:
     """How long a run may take before it counts as stopped, whatever its engine says."""
     due = spec["job_due_ns"]
     trace_s = float(due[-1]) / 1e9 if len(due) else 0.0

@@ -90,6 +90,10 @@ class CudaDevice {
   int sms() const { return context_.sms(); }
   // Of the time in submit(), so far, what went to the driver's calls and to looking at outputs.
   TimeNs outside_ns() const { return outside_ns_; }
+  // Outputs of an instance's model for its input, alone.
+  const std::vector<unsigned char>& reference(std::int32_t instance) const {
+    return instances_.at(instance)->reference();
+  }
   std::int32_t instances() const { return static_cast<std::int32_t>(instances_.size()); }
 
  private:

@@ -58,6 +58,7 @@ class Instance {
   // Before the next job, so that an output that does not come is seen.
   void poison();
   bool right() const;
+  const std::vector<unsigned char>& reference() const { return reference_; }
   // Page-locked memory that jobs copy in from and out to: all inputs, all outputs.
   unsigned char* host_input() { return host_input_->as<unsigned char>(); }
   const unsigned char* host_output() const { return host_output_->as<unsigned char>(); }

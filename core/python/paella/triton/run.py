@@ -1,0 +1,306 @@
+"""A run through the real server: requests by gRPC, from a trace, as every other system has them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from paella import _core
+from paella.errors import ConfigError
+from paella.hardware import leaving, machine, signals
+from paella.hardware.cores import UNPINNED, assign, keep_off, parse_cores
+from paella.hardware.engines import CONNECTIONS
+from paella.hardware.session import limit_s
+from paella.hardware.settings import Hardware, RunError
+from paella.plan import Plan
+from paella.profiler.machine import host
+from paella.results import RunOutput
+from paella.schema import Run
+from paella.simulation import specification
+from paella.triton.repository import Execute, Setting, Tensors, write_repository
+from paella.triton.server import Server
+
+CORES_TO_SPIN = 4  # with fewer, a client that never sleeps would take them from the server
+DIED_S = 2.0  # from the end of a connection until the server's own end must be seen
+PREFIX = "paella-triton-"
+BEHIND = "the simulated GPU fell behind the wall clock by up to "
+
+
+def backends() -> Path:
+    """The folder of backends that the server searches: the package's own."""
+    folder = Path(_core.__file__).parent / "triton_backends"
+    if not (folder / "paella" / "libtriton_paella.so").is_file():
+        raise ConfigError(f"this build of paella has no backend for Triton in {folder}")
+    return folder
+
+
+def run(run: Run, hardware: Hardware, execute: Execute | None = None) -> RunOutput:
+    """One run; the server starts for it and ends with it.
+
+    `execute` is what the models do, if not what the run's backend says: "empty" is nothing, which
+    leaves the cost of server and client.
+    """
+    if run.spec.timeline:
+        raise ConfigError("a timeline is recorded in simulation only")
+    with TritonSession(run, hardware, execute) as session:
+        return session.run(run)
+
+
+class TritonSession:
+    """A server for runs of one mix on one device; a context manager that leaves nothing behind."""
+
+    def __init__(self, run: Run, hardware: Hardware, execute: Execute | None = None):
+        if run.system.server is None:
+            raise ConfigError(f"{run.system.name} is not served by Triton")
+        self.system, self.hardware = run.system, hardware
+        execute = execute or ("cuda" if run.spec.backend == "cuda" else "sim")
+        self._gpu = _Gpu(run, hardware) if execute == "cuda" else None
+        self._setting = Setting(
+            execute=execute,
+            launch=run.system.launch,
+            hardware_queues=run.system.hardware_queues or run.device.hardware_queues,
+            partition_sms=self._gpu.partition_sms if self._gpu else 0,
+            seed=hardware.inputs_seed,
+            kind=self._gpu.kind if self._gpu else "KIND_CPU",
+        )
+        self._spin = len(os.sched_getaffinity(0)) >= CORES_TO_SPIN
+        self._core = UNPINNED
+        if self._spin:
+            self._core = assign(parse_cores(hardware.cores), ["client"])["client"]
+        self._instances = [entry.instances for entry in run.mix.models]
+        sweep()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+        self._listening = signals.Listening()
+        self._caller = leaving.Caller()
+        self._server: Server | None = None
+        try:
+            self._start(run)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, run: Run) -> None:
+        self._expected: list[bytes] = self._gpu.outputs(self._caller) if self._gpu else []
+        repository = self._folder / "models"
+        self._tensors: list[Tensors] = write_repository(
+            repository,
+            run,
+            self._setting,
+            plans=self._gpu.plans if self._gpu else None,
+            arch=self._gpu.arch if self._gpu else "",
+        )
+        assert run.system.server is not None
+        self._server = Server(
+            run.system.server.release,
+            repository,
+            self._folder,
+            backends=backends(),
+            environment={
+                CONNECTIONS: str(self._setting.hardware_queues),
+                "CUDA_MODULE_LOADING": "EAGER",
+            },
+        )
+        keep_off([self._core] if self._core >= 0 else [])
+        self._server.start()
+
+    def __enter__(self) -> TritonSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the server; may be called again."""
+        with signals.ignored():
+            if self._server is not None:
+                self._server.close()
+                self._behind_us()
+            self._server = None
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._listening.end()
+
+    def _behind_us(self) -> float | None:
+        with suppress(OSError):
+            text = (self._folder / "server.log").read_text(errors="replace")
+            if BEHIND in text:
+                return float(text.split(BEHIND)[1].split()[0])
+        return None
+
+    # ---- a run
+
+    def run(self, run: Run) -> RunOutput:
+        """One run on the server that is there."""
+        import numpy as np
+
+        before = machine.state() if self._gpu else {}
+        begun = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        result = self._load(run)
+        after = machine.state() if self._gpu else {}
+        jobs = len(result["model"])
+        counters = {
+            "dispatches": jobs,
+            "outputs_checked": result["outputs_checked"],
+            "elapsed_ns": result["elapsed_ns"],
+            "host_cpu_us": result["cpu_us"],
+            "client": {
+                "own_us_per_request": result["own_us"] / jobs,
+                "late_us": _spread(result["late_us"]),
+            },
+        }
+        # A thread that sleeps is off its core, and nothing is wrong.
+        watched = counters if self._spin else {}
+        return RunOutput(
+            job=np.arange(jobs, dtype=np.int32),
+            model=result["model"],
+            due_ns=result["due_ns"],
+            submitted_ns=result["submitted_ns"],
+            started_ns=result["started_ns"],
+            finished_ns=result["finished_ns"],
+            model_names=[entry.model for entry in run.mix.models],
+            counters=counters,
+            provenance=self._provenance()
+            | {
+                "begun": begun,
+                "gpu_before": before,
+                "gpu_after": after,
+                "disturbed": machine.disturbances(before, after, watched, False),
+            },
+        )
+
+    def _load(self, run: Run) -> dict[str, Any]:
+        assert self._server is not None
+        assert self.system.server is not None
+        spec = specification(run)
+        options = {
+            "port": self._server.grpc_port,
+            "connections": self.system.server.connections,
+            "in_band": self.system.server.tensors == "in-band",
+            "spin": self._spin,
+            "cpu": self._core,
+            "seed": self.hardware.inputs_seed,
+            "watchdog_s": self.hardware.watchdog_s,
+            "expected": self._expected,
+        }
+        tensors = [(t.model, t.inputs, t.outputs) for t in self._tensors]
+        limit = limit_s(spec, self.hardware.watchdog_s)
+        try:
+            return self._caller.call(
+                limit, "the run", _core.triton_load, spec, tensors, options
+            )
+        except _core.Error as e:
+            if self._server.died(DIED_S):
+                self._server.check_alive()
+            raise RunError(str(e)) from None
+
+    def _provenance(self) -> dict[str, Any]:
+        server = self.system.server
+        assert server is not None
+        about: dict[str, Any] = {
+            "engine_version": _core.engine_version,
+            "git_revision": _core.git_revision,
+            "host": host(),
+            "triton": {
+                "release": server.release,
+                "tensors": server.tensors,
+                "connections": server.connections,
+                "instances": sum(self._instances),
+                "execute": self._setting.execute,
+                "launch": self._setting.launch,
+            },
+            "cores": {"client": self._core},
+            "unpinned": [] if self._core >= 0 else ["client"],
+            "environment": {CONNECTIONS: str(self._setting.hardware_queues)},
+        }
+        return about | (self._gpu.provenance() if self._gpu else {})
+
+
+class _Gpu:
+    """What runs on a GPU need more: launch plans for it, and the outputs they must have."""
+
+    def __init__(self, run: Run, hardware: Hardware):
+        from paella.hardware import mps
+        from paella.hardware.plans import architecture, read_plans
+
+        self._models = [entry.model for entry in run.mix.models]
+        self._instances = [entry.instances for entry in run.mix.models]
+        self._hardware = hardware
+        self.plans: list[Plan] = read_plans(hardware.plans, self._models, run.profile)
+        mps.refuse_other_daemon()
+        self._gpu = machine.present(hardware.gpu)
+        self.partition_sms = machine.partition_sms(run, self._gpu, hardware.other_gpu)
+        self.arch = architecture(self.plans, self._gpu["compute_capability"])
+        # The server looks for GPUs itself, and sees none in a driver of tests.
+        self.kind = "KIND_CPU" if os.environ.get("PAELLA_LIBCUDA") else "KIND_GPU"
+
+    def outputs(self, caller: leaving.Caller) -> list[bytes]:
+        """Of every instance, by the engine, one job alone at a time."""
+        from paella.hardware.engines import START_S
+        from paella.hardware.plans import engine_plan
+
+        pairs = zip(self.plans, self._models, strict=True)
+        plans = [engine_plan(plan, model, self.arch) for plan, model in pairs]
+        options = {
+            "device": self._hardware.gpu,
+            "partition_sms": self.partition_sms,
+            "instances": self._instances,
+            "seed": self._hardware.inputs_seed,
+        }
+
+        def compute() -> list[bytes]:
+            engine = _core.CudaEngine(plans, options)
+            try:
+                return engine.outputs()
+            finally:
+                engine.close()
+
+        try:
+            return caller.call(START_S, "running the models alone", compute)
+        except _core.Error as e:
+            raise ConfigError(str(e)) from None
+
+    def provenance(self) -> dict[str, Any]:
+        from paella.hardware.plans import identity
+
+        return {
+            "gpu": self._gpu["name"],
+            "gpu_info": self._gpu,
+            "partition_sms": self.partition_sms,
+            "plans": {
+                name: identity(plan, self.arch)
+                for plan, name in zip(self.plans, self._models, strict=True)
+            },
+        }
+
+
+def _spread(values: Any) -> dict[str, float]:
+    import numpy as np
+
+    if not len(values):
+        return {}
+    p50, p99 = np.percentile(values, [50, 99])
+    return {"p50": float(p50), "p99": float(p99), "max": float(values.max())}
+
+
+# ---- what a killed process leaves
+
+
+def sweep() -> None:
+    """Removes shared memory and folders of processes of this package that are no more."""
+    for folder in (Path("/dev/shm"), Path(tempfile.gettempdir())):
+        for path in _orphans(folder):
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _orphans(folder: Path) -> Iterator[Path]:
+    with suppress(OSError):
+        for path in folder.glob(f"{PREFIX}*-*"):
+            pid = path.name.removeprefix(PREFIX).split("-")[0]
+            if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+                yield path
