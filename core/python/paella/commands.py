@@ -423,6 +423,64 @@ def profile(args: argparse.Namespace) -> None:
         _print(str(path))
 
 
+def triton(args: argparse.Namespace) -> None:
+    from paella.triton import daemon, install
+    from paella.triton.releases import RELEASES, release
+
+    if args.action == "install":
+        folder = install.install(args.release, args.wheel)
+        _print(f"{folder}: Triton {args.release}, of {release(args.release).package}")
+    elif args.action == "start":
+        one = _start_triton(args)
+        if args.json:
+            return _print_json(one)
+        _print(
+            f"Triton {one.release}, process {one.pid}: gRPC at 127.0.0.1:{one.grpc_port}, "
+            f"HTTP at 127.0.0.1:{one.http_port}"
+        )
+    elif args.action == "stop":
+        stopped = daemon.choose(args.pid)
+        for one in stopped:
+            daemon.stop(one)
+        _print(f"stopped: {len(stopped)}")
+    else:
+        there = {version: install.installed(version) for version in RELEASES}
+        running = daemon.servers()
+        if args.json:
+            about = [{"healthy": one.healthy, "server": one} for one in running]
+            paths = {version: str(path) for version, path in there.items() if path}
+            return _print_json({"installed": paths, "servers": about})
+        _print_table(
+            ("release", "installed", "package"),
+            [(v, str(path or "no"), release(v).package) for v, path in there.items()],
+        )
+        if running:
+            _print("")
+            state = [
+                "healthy" if s.healthy else "not ready" if s.alive else f"ended: {daemon.words(s)}"
+                for s in running
+            ]
+            rows = [
+                (s.pid, s.release, s.execute, s.grpc_port, s.http_port, what)
+                for s, what in zip(running, state, strict=True)
+            ]
+            _print_table(("process", "release", "models", "gRPC", "HTTP", "state"), rows)
+    return None
+
+
+def _start_triton(args: argparse.Namespace) -> Any:
+    from paella.config import resolve
+    from paella.reading import decode
+    from paella.schema import RunSpec
+    from paella.triton import daemon
+    from paella.triton.repository import Setting
+
+    spec = {"system": "Triton", "device": args.device, "profile": args.profile, "mix": args.mix}
+    run = resolve(decode(spec, RunSpec, "triton"), _config(args))
+    setting = decode({"execute": args.execute}, Setting, "triton")
+    return daemon.start(run, args.release, setting, args.grpc_port, args.http_port)
+
+
 def doctor(args: argparse.Namespace) -> int:
     from paella.doctor import as_json, examine
 

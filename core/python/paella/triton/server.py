@@ -24,6 +24,7 @@ EXIT_S = 5  # that the server gives requests in flight, once it is told to stop
 GONE_S = 30.0  # until it is killed
 PORT_TRIES = 5
 TAKEN = "already in use"
+SILENT = "it says nothing of why"
 
 
 class Server:
@@ -152,9 +153,9 @@ class Server:
             process.wait()
 
     def disown(self) -> None:
-        """Leaves the server running when this object goes."""
+        """Leaves the server running when this object goes, and its process."""
         if self._process:
-            self._process.returncode = 0  # nobody waits for it, and nothing is to say so
+            self._process.returncode = 0  # else its destructor complains
         self._process = None
 
 
@@ -176,8 +177,9 @@ def last_words(log: Path) -> str:
         lines = log.read_text(errors="replace").splitlines()
         errors = [line.split("] ", 1)[1] for line in lines if line[:1] == "E" and "] " in line]
         reasons = [line for line in errors if not line.startswith("UNKNOWN:")]
-        return (reasons or lines or ["it says nothing"])[-1].strip()
-    return "it says nothing"
+        others = [line for line in lines if line.strip() and line[0] not in "EIW+|"]
+        return (reasons or others or [SILENT])[-1].strip()
+    return SILENT
 
 
 def _ports(*wanted: int | None) -> list[int]:
