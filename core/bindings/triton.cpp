@@ -43,6 +43,7 @@ py::dict triton_load(const py::dict& spec, const py::list& models, const py::dic
   out["cpu_us"] = result.cpu_us;
   out["own_us"] = result.own_us;
   out["outputs_checked"] = result.outputs_checked;
+  out["ended_ns"] = array(result.ended_ns);
   out["late_us"] = array(result.late_us);
   return out;
 }

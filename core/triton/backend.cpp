@@ -176,6 +176,12 @@ void answer(Instance& instance, TRITONBACKEND_Request* request, TRITONBACKEND_Re
   instance.work->execute(inputs, outputs);
 }
 
+// CLOCK_MONOTONIC, which a client on this machine has, too: it knows what is the server's.
+void tell_times(TRITONBACKEND_Response* response, std::uint64_t begin, std::uint64_t end) {
+  check(TRITONBACKEND_ResponseSetIntParameter(response, "began_ns", static_cast<std::int64_t>(begin)));
+  check(TRITONBACKEND_ResponseSetIntParameter(response, "ended_ns", static_cast<std::int64_t>(end)));
+}
+
 // The server wants every request answered and released, whatever happens to it.
 void serve(TRITONBACKEND_ModelInstance* handle, Instance& instance,
            TRITONBACKEND_Request* request) {
@@ -185,6 +191,7 @@ void serve(TRITONBACKEND_ModelInstance* handle, Instance& instance,
   if (!error) error = guarded([&] { answer(instance, request, response); });
   const bool right = error == nullptr;
   const auto end = static_cast<std::uint64_t>(monotonic_ns());
+  if (response && !error) error = guarded([&] { tell_times(response, begin, end); });
   if (response) {
     // The error stays ours.
     TRITONSERVER_Error* failed =

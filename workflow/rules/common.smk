@@ -2,6 +2,7 @@ import sys
 
 from msgspec import to_builtins
 from paella.errors import PaellaError
+from paella.triton.releases import RELEASES, cache
 from paella.workflow_config import Workflow, engine_identity, number
 
 try:
@@ -11,7 +12,8 @@ except PaellaError as error:
     sys.exit(2)
 
 ENGINE = engine_identity(WORKFLOW.settings.backend)
-ON_GPU = WORKFLOW.settings.backend == "cuda"
+# In wall-clock time, on this machine.
+TIMED = WORKFLOW.settings.backend != "sim"
 RESULTS = f"results/{WORKFLOW.folder}"
 FIGURES = f"figures/{WORKFLOW.folder}"
 LOGS = f"{RESULTS}/logs"
@@ -30,6 +32,7 @@ RUNS = list(WORKFLOW.by_path.values())
 
 wildcard_constraints:
     experiment=one_of(WORKFLOW.experiments),
+    release=one_of(RELEASES),
     system=one_of(run.system for run in RUNS),
     sigma=one_of(number(run.sigma) for run in RUNS),
     point=one_of(run.point for run in RUNS),

@@ -15,7 +15,7 @@ from msgspec import Meta
 from paella.config import Config, resolve
 from paella.errors import ConfigError, unknown
 from paella.reading import decode
-from paella.schema import Backend, Count, NonNegative, Positive, RunSpec, Strict
+from paella.schema import Backend, Count, NonNegative, Positive, RunSpec, Strict, System
 
 ALL = "All"  # in place of a model: all jobs of a run together
 WHERE = "workflow configuration"  # in errors: several files make it
@@ -186,9 +186,11 @@ class Workflow:
     def hardware_options(self) -> list[str]:
         """What paella run is told besides, on a GPU."""
         settings = self.settings
-        if settings.backend != "cuda":
+        if settings.backend == "sim":
             return []
-        options = ["--plans", settings.plans, "--attempts", str(settings.attempts)]
+        options = ["--attempts", str(settings.attempts)]
+        if settings.backend == "cuda":
+            options += ["--plans", settings.plans]
         return options + (["--cores", settings.pin] if settings.pin else [])
 
     def plans(self, experiment: str) -> list[str]:
@@ -265,11 +267,19 @@ class Workflow:
                 raise unknown(f"model in the panels of {experiment.name}:", name, models)
         for system in experiment.systems:
             self.digest(experiment.name, system)
-            if self.settings.backend == "cuda" and self.config.system(system).modelled:
-                raise ConfigError(
-                    f"{WHERE}: experiments.{experiment.name}: {system} is modelled: "
-                    "it is for simulation only"
-                )
+            self._check_served(experiment, self.config.system(system))
+
+    def _check_served(self, experiment: Experiment, system: System) -> None:
+        backend, where = self.settings.backend, f"{WHERE}: experiments.{experiment.name}"
+        if backend == "cuda" and system.modelled and system.server is None:
+            raise ConfigError(f"{where}: {system.name} is modelled: it is for simulation only")
+        if backend == "paced" and system.server is None:
+            raise ConfigError(f"{where}: backend paced is for Triton, and not for {system.name}")
+
+    def releases(self, system: str) -> list[str]:
+        """The server that a system's runs need, if any."""
+        server = self.config.system(system).server
+        return [server.release] if server and self.settings.backend != "sim" else []
 
 
 def _settings(raw: dict[str, Any]) -> WorkflowConfig:
@@ -294,7 +304,9 @@ def engine_identity(backend: Backend = "sim") -> str:
     from paella import _core, simulation
 
     made_by = [Path(module.__file__) for module in (_core, simulation)]
-    if backend == "cuda":
-        made_by += sorted((Path(simulation.__file__).parent / "hardware").glob("*.py"))
+    if backend != "sim":
+        package = Path(simulation.__file__).parent
+        made_by += sorted((package / "hardware").glob("*.py"))
+        made_by += sorted((package / "triton").glob("*.py"))
     build = hashlib.sha256(b"".join(path.read_bytes() for path in made_by)).hexdigest()[:8]
     return f"{paella.__version__} {build}"

@@ -48,6 +48,8 @@ class Load {
         free_(models.size()) {
     place(spec.instances);
     fill();
+    times_.resize(slots_.size());
+    result_.ended_ns.assign(spec.job_models.size(), -1);
     for (std::size_t i = 0; i < spec.job_models.size(); ++i) {
       result_.jobs.add(spec.job_models[i], spec.closed_loop > 0 ? 0 : spec.job_due_ns[i]);
     }
@@ -164,7 +166,8 @@ class Load {
     for (const Answer& answer : answers_) {
       const engine::Request& request = requests_[answer.call];
       free_[request.model].push_back(static_cast<std::int32_t>(answer.call));
-      client.finished(request, -1, at);
+      client.finished(request, since_origin(times_[answer.call].began_ns), at);
+      result_.ended_ns[request.job] = since_origin(times_[answer.call].ended_ns);
       ++result_.outputs_checked;
     }
     return true;
@@ -190,17 +193,21 @@ class Load {
     return answers_.size();
   }
 
-  void check(const Answer& answer, const char* when) const {
+  TimeNs since_origin(TimeNs at) const { return at < 0 ? -1 : at - origin_ns_; }
+
+  void check(const Answer& answer, const char* when) {
     const Slot& slot = slots_.at(answer.call);
     const std::string& model = models_[slot.model].name;
     if (answer.status != 0) {
       throw Error("the Triton server refuses a request of " + model + " " + when + ": " +
                   answer.reason);
     }
+    const InferAnswer read = read_answer(answer.message);
+    times_[answer.call] = {read.began_ns, read.ended_ns};
     bool right = false;
     if (options_.in_band) {
       std::string outputs;
-      for (const std::string_view output : outputs_in_band(answer.message)) outputs += output;
+      for (const std::string_view output : read.outputs) outputs += output;
       right = outputs == slot.expected;
     } else {
       right = std::memcmp(memory_->data() + slot.output_offset, slot.expected.data(),
@@ -226,6 +233,10 @@ class Load {
   std::vector<Slot> slots_;
   std::vector<std::vector<std::int32_t>> free_;  // slots, of each model
   std::vector<engine::Request> requests_;        // by slot
+  struct Times {
+    TimeNs began_ns = -1, ended_ns = -1;  // in the backend
+  };
+  std::vector<Times> times_;  // of the last answer, by slot
   std::vector<Answer> answers_;
   std::int64_t in_flight_ = 0;
   TimeNs origin_ns_ = 0, last_answer_ns_ = 0;

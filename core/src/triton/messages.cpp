@@ -23,6 +23,20 @@ void put_place(ProtoWriter& tensor, int field, const std::string& region, std::s
   if (offset > 0) tensor.bytes(field, number_parameter("shared_memory_offset", offset).text());
 }
 
+void read_parameter(std::string_view entry, InferAnswer& answer) {
+  std::string_view name;
+  TimeNs value = -1;
+  for (ProtoReader reader(entry); reader.next();) {
+    if (reader.field() == 1) name = reader.bytes();
+    if (reader.field() != 2) continue;
+    for (ProtoReader parameter(reader.bytes()); parameter.next();) {
+      if (parameter.field() == 2) value = static_cast<TimeNs>(parameter.number());
+    }
+  }
+  if (name == "began_ns") answer.began_ns = value;
+  if (name == "ended_ns") answer.ended_ns = value;
+}
+
 ProtoWriter input_tensor(std::size_t index, std::size_t bytes) {
   ProtoWriter tensor;
   tensor.bytes(1, "INPUT" + std::to_string(index)).bytes(2, "FP32");
@@ -76,14 +90,15 @@ std::string unregister_memory(const std::string& region) {
   return framed(ProtoWriter().bytes(1, region).text());
 }
 
-std::vector<std::string_view> outputs_in_band(std::string_view framed_message) {
+InferAnswer read_answer(std::string_view framed_message) {
   if (framed_message.size() < kFrameHead) throw Error("the server sends a malformed answer");
-  std::vector<std::string_view> outputs;
+  InferAnswer answer;
   ProtoReader reader(framed_message.substr(kFrameHead));
   while (reader.next()) {
-    if (reader.field() == 6) outputs.push_back(reader.bytes());
+    if (reader.field() == 6) answer.outputs.push_back(reader.bytes());
+    if (reader.field() == 4) read_parameter(reader.bytes(), answer);
   }
-  return outputs;
+  return answer;
 }
 
 }  // namespace paella::triton

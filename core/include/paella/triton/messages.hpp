@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "paella/time.hpp"
 #include "paella/triton/http2.hpp"
 
 // The messages of Triton's inference service (its KServe protocol) that a load generator needs.
@@ -40,7 +41,14 @@ Message infer_in_band(const ModelTensors& model, const unsigned char* input);
 std::string register_memory(const std::string& region, const std::string& key, std::size_t bytes);
 std::string unregister_memory(const std::string& region);
 
-// The outputs that came in band, in a message with its five bytes in front.
-std::vector<std::string_view> outputs_in_band(std::string_view framed_message);
+// An answer's outputs that came in band, and when the backend began and ended with the request, on
+// CLOCK_MONOTONIC; -1 where it does not say.
+struct InferAnswer {
+  std::vector<std::string_view> outputs;
+  TimeNs began_ns = -1, ended_ns = -1;
+};
+
+// Of a message with its five bytes in front.
+InferAnswer read_answer(std::string_view framed_message);
 
 }  // namespace paella::triton

@@ -135,7 +135,17 @@ class TritonSession:
     # ---- a run
 
     def run(self, run: Run) -> RunOutput:
-        """One run on the server that is there."""
+        """One run on the server that is there; the least disturbed of its attempts."""
+        outputs: list[RunOutput] = []
+        while len(outputs) < self.hardware.attempts:
+            outputs.append(self._attempt(run))
+            if not outputs[-1].provenance["disturbed"]:
+                break
+        best = min(outputs, key=lambda output: len(output.provenance["disturbed"]))
+        best.provenance["attempts"] = len(outputs)
+        return best
+
+    def _attempt(self, run: Run) -> RunOutput:
         import numpy as np
 
         before = machine.state() if self._gpu else {}
@@ -151,6 +161,11 @@ class TritonSession:
             "client": {
                 "own_us_per_request": result["own_us"] / jobs,
                 "late_us": _spread(result["late_us"]),
+            },
+            "server": {
+                "to_backend_us": _spread((result["started_ns"] - result["submitted_ns"]) / 1e3),
+                "in_backend_us": _spread((result["ended_ns"] - result["started_ns"]) / 1e3),
+                "to_client_us": _spread((result["finished_ns"] - result["ended_ns"]) / 1e3),
             },
         }
         # A thread that sleeps is off its core, and nothing is wrong.
