@@ -164,7 +164,7 @@ class _Connection:
         manner = self.server.manner if path == INFER else "right"
         reply = self.server.answer(path, message[5:])
         if manner == "slow":
-            return
+            return None
         if manner == "close":
             self._socket.shutdown(socket.SHUT_RDWR)
             raise EOFError

@@ -39,9 +39,7 @@ def wheel(tmp_path, monkeypatch):
         for name, content in FILES.items():
             archive.writestr(name, content)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setitem(
-        releases.RELEASES, "1.0.0", Release("1.0.0", "made==1", path.name, digest)
-    )
+    monkeypatch.setitem(releases.RELEASES, "1.0.0", Release("1.0.0", "made==1", path.name, digest))
     monkeypatch.setenv("PAELLA_CACHE", str(tmp_path / "cache"))
     return path
 
@@ -69,7 +67,7 @@ def test_a_changed_file_is_found_and_mended(wheel):
     folder = install.install("1.0.0", str(wheel))
     library = folder / "nvidia_pytriton.libs" / "libtritonserver-1.so"
     library.write_bytes(b"another")
-    with pytest.raises(TritonError, match="libtritonserver-1.so has changed: install"):
+    with pytest.raises(TritonError, match=r"libtritonserver-1.so has changed: install"):
         install.server_binary("1.0.0")
     install.install("1.0.0", str(wheel))
     assert library.read_bytes() == b"library"
@@ -107,7 +105,9 @@ def test_the_command_line(wheel, capsys):
         return err.removeprefix("paella: ").strip() if status else out
 
     missing = paella("start", "--release", "1.0.0", status=2)
-    assert missing.startswith("Triton 1.0.0 is not installed: paella triton install --release 1.0.0")
+    assert missing.startswith(
+        "Triton 1.0.0 is not installed: paella triton install --release 1.0.0"
+    )
     assert "did you mean 2.33.0?" in paella("install", "--release", "2.33", status=2)
     assert "of made==1" in paella("install", "--release", "1.0.0", "--wheel", wheel)
     rows = [line.split()[:2] for line in paella("status").splitlines()]
@@ -213,17 +213,19 @@ def test_what_a_run_through_triton_cannot_do(tmp_path):
     with pytest.raises(ConfigError, match="CUDA-MS is not served by Triton"):
         triton_run.run(run_of(system="CUDA-MS", backend="paced"), Hardware())
     with pytest.raises(PaellaError, match="unknown Triton release 9"):
-        triton_run.run(
-            run_of(backend="paced", overrides={"server.release": '"9"'}), Hardware()
-        )
+        triton_run.run(run_of(backend="paced", overrides={"server.release": '"9"'}), Hardware())
     out = ["--jobs", "5", "--out", str(tmp_path / "x.parquet")]
     assert cli.main(["run", "--backend", "paced", "--system", "Paella", *out]) == 2
 
 
 def test_what_killed_processes_left_is_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(triton_run.tempfile, "gettempdir", lambda: str(tmp_path))
-    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     dead, alive = done.stdout.strip(), os.getpid()
     for name in (f"paella-triton-{dead}-x", f"paella-triton-{alive}-x", "paella-triton-x-1"):
         (tmp_path / name).mkdir()

@@ -154,7 +154,7 @@ Description read_description(const std::string& path) {
         values.set(word, rest(line));
         continue;
       }
-      if (line.fail() && !line.eof()) throw Error("a number is missing");
+      if (line.fail()) throw Error("a number is missing");
     } catch (const Error& e) {
       throw Error(path + ", line " + std::to_string(number) + ": " + e.what());
     }

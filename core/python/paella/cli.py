@@ -115,7 +115,7 @@ def _arrivals_arguments(add: Add) -> None:
 
 
 def _run_arguments(add: Add) -> None:
-    add("--backend", default="sim", help="sim; cuda, this machine's GPU; or paced, for Triton; default: sim")
+    add("--backend", default="sim", help="sim, paced, or cuda, this machine's GPU; default: sim")
     _profile(add)
     add("--system", required=True, help="see paella systems")
     _workload(add)

@@ -16,7 +16,6 @@
 namespace paella::triton {
 namespace {
 
-constexpr char kRegion[] = "paella";
 constexpr int kPoison = 0xff;                // NaN as a float
 constexpr TimeNs kSleepsLateNs = 100'000;    // a thread that sleeps may wake so late
 constexpr TimeNs kLongestSleepNs = 100'000'000;
@@ -54,8 +53,8 @@ class Load {
       result_.jobs.add(spec.job_models[i], spec.closed_loop > 0 ? 0 : spec.job_due_ns[i]);
     }
     if (!options.in_band) {
-      grpc_.ask(kRegisterMemory, register_memory(kRegion, memory_->name(), memory_->bytes()));
-      memory_->forget_name();
+      grpc_.ask(kRegisterMemory, register_memory(memory_->name(), memory_->bytes()));
+      memory_->unlink();
     }
   }
 
@@ -78,7 +77,7 @@ class Load {
     }
     result_.elapsed_ns = monotonic_ns() - origin_ns_;
     result_.cpu_us = static_cast<double>(read_clock(CLOCK_THREAD_CPUTIME_ID) - cpu_before) * 1e-3;
-    if (!options_.in_band) grpc_.ask(kUnregisterMemory, unregister_memory(kRegion));
+    if (!options_.in_band) grpc_.ask(kUnregisterMemory, unregister_memory(memory_->name()));
     return std::move(result_);
   }
 
@@ -110,7 +109,7 @@ class Load {
       gpu::draw_input(reinterpret_cast<float*>(input), bytes / sizeof(float), options_.seed + s);
       slot.message = options_.in_band
                          ? infer_in_band(model, input)
-                         : infer_shared(model, {kRegion, slot.input_offset, slot.output_offset});
+                         : infer_shared(model, {memory_->name(), slot.input_offset, slot.output_offset});
       if (!options_.expected.empty()) {
         slot.expected = options_.expected.at(s);
         continue;
@@ -149,10 +148,10 @@ class Load {
       free.pop_back();
       requests_[slot] = request;
       if (in_flight_ == 0) last_answer_ns_ = now;
+      client.submitted(request, monotonic_ns() - origin_ns_);
       send(slot);
-      const TimeNs sent = monotonic_ns() - origin_ns_;
-      client.submitted(request, sent);
       if (request.due_ns > before) {
+        const TimeNs sent = monotonic_ns() - origin_ns_;
         result_.late_us.push_back(static_cast<double>(sent - request.due_ns) * 1e-3);
       }
       any = true;

@@ -82,12 +82,12 @@ Message infer_in_band(const ModelTensors& model, const unsigned char* input) {
   return {framed(request.text(), bytes), input, bytes};
 }
 
-std::string register_memory(const std::string& region, const std::string& key, std::size_t bytes) {
-  return framed(ProtoWriter().bytes(1, region).bytes(2, key).number(4, bytes).text());
+std::string register_memory(const std::string& name, std::size_t bytes) {
+  return framed(ProtoWriter().bytes(1, name).bytes(2, name).number(4, bytes).text());
 }
 
-std::string unregister_memory(const std::string& region) {
-  return framed(ProtoWriter().bytes(1, region).text());
+std::string unregister_memory(const std::string& name) {
+  return framed(ProtoWriter().bytes(1, name).text());
 }
 
 InferAnswer read_answer(std::string_view framed_message) {

@@ -38,13 +38,13 @@ SharedMemory::SharedMemory(std::size_t bytes) : name_(new_name()), bytes_(bytes)
   data_ = static_cast<unsigned char*>(at);
 }
 
-void SharedMemory::forget_name() {
-  if (!name_.empty()) shm_unlink(name_.c_str());
-  name_.clear();
+void SharedMemory::unlink() {
+  if (linked_) shm_unlink(name_.c_str());
+  linked_ = false;
 }
 
 SharedMemory::~SharedMemory() {
-  forget_name();
+  unlink();
   munmap(data_, bytes_);
 }
 

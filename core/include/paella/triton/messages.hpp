@@ -38,8 +38,9 @@ Message infer_shared(const ModelTensors& model, const SharedTensors& at);
 // The inputs, `bytes` of them, are sent along; for a model with one input.
 Message infer_in_band(const ModelTensors& model, const unsigned char* input);
 
-std::string register_memory(const std::string& region, const std::string& key, std::size_t bytes);
-std::string unregister_memory(const std::string& region);
+// A POSIX shared memory, which the server then knows by its own name.
+std::string register_memory(const std::string& name, std::size_t bytes);
+std::string unregister_memory(const std::string& name);
 
 // An answer's outputs that came in band, and when the backend began and ended with the request, on
 // CLOCK_MONOTONIC; -1 where it does not say.

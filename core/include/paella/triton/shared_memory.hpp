@@ -15,7 +15,7 @@ class SharedMemory {
   SharedMemory& operator=(const SharedMemory&) = delete;
 
   // Those who have opened it keep it.
-  void forget_name();
+  void unlink();
   const std::string& name() const { return name_; }
   unsigned char* data() const { return data_; }
   std::size_t bytes() const { return bytes_; }
@@ -24,6 +24,7 @@ class SharedMemory {
   std::string name_;
   std::size_t bytes_;
   unsigned char* data_ = nullptr;
+  bool linked_ = true;
 };
 
 }  // namespace paella::triton

@@ -24,11 +24,12 @@ from paella.results import RunOutput
 from paella.schema import Run
 from paella.simulation import specification
 from paella.triton.repository import Execute, Setting, Tensors, write_repository
-from paella.triton.server import Server
+from paella.triton.server import GONE_S, HURRY_S, Server
 
 CORES_TO_SPIN = 4  # with fewer, a client that never sleeps would take them from the server
 DIED_S = 2.0  # from the end of a connection until the server's own end must be seen
 PREFIX = "paella-triton-"
+BEHIND_LIMIT_US = 5000.0
 BEHIND = "the simulated GPU fell behind the wall clock by up to "
 
 
@@ -49,7 +50,12 @@ def run(run: Run, hardware: Hardware, execute: Execute | None = None) -> RunOutp
     if run.spec.timeline:
         raise ConfigError("a timeline is recorded in simulation only")
     with TritonSession(run, hardware, execute) as session:
-        return session.run(run)
+        output = session.run(run)
+    if session.behind_us > BEHIND_LIMIT_US:
+        output.provenance["disturbed"].append(
+            f"the simulated GPU fell behind the wall clock by up to {session.behind_us / 1e3:.0f} ms"
+        )
+    return output
 
 
 class TritonSession:
@@ -79,10 +85,11 @@ class TritonSession:
         self._listening = signals.Listening()
         self._caller = leaving.Caller()
         self._server: Server | None = None
+        self.behind_us = 0.0  # of the simulated GPU at most, known at the end
         try:
             self._start(run)
         except BaseException:
-            self.close()
+            self.close(failed=True)
             raise
 
     def _start(self, run: Run) -> None:
@@ -112,25 +119,18 @@ class TritonSession:
     def __enter__(self) -> TritonSession:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None)
 
-    def close(self) -> None:
+    def close(self, failed: bool = False) -> None:
         """Ends the server; may be called again."""
         with signals.ignored():
             if self._server is not None:
-                self._server.close()
-                self._behind_us()
+                self._server.close(HURRY_S if failed else GONE_S)
+                self.behind_us = _behind_us(self._server.log)
             self._server = None
             shutil.rmtree(self._folder, ignore_errors=True)
             self._listening.end()
-
-    def _behind_us(self) -> float | None:
-        with suppress(OSError):
-            text = (self._folder / "server.log").read_text(errors="replace")
-            if BEHIND in text:
-                return float(text.split(BEHIND)[1].split()[0])
-        return None
 
     # ---- a run
 
@@ -205,9 +205,7 @@ class TritonSession:
         tensors = [(t.model, t.inputs, t.outputs) for t in self._tensors]
         limit = limit_s(spec, self.hardware.watchdog_s)
         try:
-            return self._caller.call(
-                limit, "the run", _core.triton_load, spec, tensors, options
-            )
+            return self._caller.call(limit, "the run", _core.triton_load, spec, tensors, options)
         except _core.Error as e:
             if self._server.died(DIED_S):
                 self._server.check_alive()
@@ -291,6 +289,14 @@ class _Gpu:
                 for plan, name in zip(self.plans, self._models, strict=True)
             },
         }
+
+
+def _behind_us(log: Path) -> float:
+    with suppress(OSError):
+        text = log.read_text(errors="replace")
+        if BEHIND in text:
+            return float(text.split(BEHIND)[1].split()[0])
+    return 0.0
 
 
 def _spread(values: Any) -> dict[str, float]:

@@ -21,7 +21,8 @@ START_S = 300.0  # a GPU's models and instances included
 LOOK_S = 0.05
 ANSWER_S = 2.0
 EXIT_S = 5  # that the server gives requests in flight, once it is told to stop
-GONE_S = 30.0  # until it is killed
+GONE_S = 10.0  # until it is killed; less after a fault
+HURRY_S = 3.0
 PORT_TRIES = 5
 TAKEN = "already in use"
 SILENT = "it says nothing of why"
@@ -113,7 +114,7 @@ class Server:
         end = time.monotonic() + limit_s
         while not healthy(self.http_port):
             if self._process is None or self._process.poll() is not None:
-                raise TritonError(f"Triton {self.version} does not start: {last_words(self.log)}")
+                raise TritonError(f"Triton {self.version} does not start: {self._end()}")
             if time.monotonic() > end:
                 raise TritonError(
                     f"Triton {self.version} is not ready within {limit_s:.0f} s: "
@@ -122,15 +123,19 @@ class Server:
             time.sleep(LOOK_S)
         # Another server may answer at a port that ours failed to take.
         if self._process is None or self._process.poll() is not None:
-            raise TritonError(f"Triton {self.version} does not start: {last_words(self.log)}")
+            raise TritonError(f"Triton {self.version} does not start: {self._end()}")
 
     def check_alive(self) -> None:
         """RunError if the server has died."""
-        status = self._process.poll() if self._process else None
-        if status is None:
-            return
-        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
-        raise RunError(f"the Triton server died during the run ({how}): {last_words(self.log)}")
+        if self._process is not None and self._process.poll() is not None:
+            raise RunError(f"the Triton server died during the run: {self._end()}")
+
+    def _end(self) -> str:
+        """What is known of a server that has ended."""
+        status = self._process.returncode if self._process else 0
+        if status < 0:
+            return f"signal {signal.Signals(-status).name}"
+        return last_words(self.log)
 
     def died(self, within_s: float) -> bool:
         """Whether it has ended by itself, or does so soon."""
@@ -139,7 +144,7 @@ class Server:
                 self._process.wait(within_s)
         return self._process is not None and self._process.poll() is not None
 
-    def close(self) -> None:
+    def close(self, patience_s: float = GONE_S) -> None:
         """Ends the server, by force if it does not listen; may be called again."""
         process, self._process = self._process, None
         if process is None:
@@ -147,7 +152,7 @@ class Server:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         try:
-            process.wait(GONE_S)
+            process.wait(patience_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
