@@ -11,13 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from paella import _core
 from paella.errors import ConfigError
 from paella.hardware import leaving, machine, signals
 from paella.hardware.cores import UNPINNED, assign, keep_off, parse_cores
 from paella.hardware.engines import CONNECTIONS
-from paella.hardware.session import limit_s
-from paella.hardware.settings import Hardware, RunError
+from paella.hardware.settings import Hardware, RunError, limit_s
 from paella.plan import Plan
 from paella.profiler.machine import host
 from paella.results import RunOutput
@@ -47,23 +48,32 @@ def run(run: Run, hardware: Hardware, execute: Execute | None = None) -> RunOutp
     `execute` is what the models do, if not what the run's backend says: "empty" is nothing, which
     leaves the cost of server and client.
     """
-    if run.spec.timeline:
-        raise ConfigError("a timeline is recorded in simulation only")
     with TritonSession(run, hardware, execute) as session:
         output = session.run(run)
     if session.behind_us > BEHIND_LIMIT_US:
         output.provenance["disturbed"].append(
-            f"the simulated GPU fell behind the wall clock by up to {session.behind_us / 1e3:.0f} ms"
+            f"the simulated GPU fell behind the clock by up to {session.behind_us / 1e3:.0f} ms"
         )
     return output
 
 
 class TritonSession:
-    """A server for runs of one mix on one device; a context manager that leaves nothing behind."""
+    """A server for runs of one mix on one device; a context manager that leaves nothing behind.
 
-    def __init__(self, run: Run, hardware: Hardware, execute: Execute | None = None):
+    `cores` are those that the client's may be one of, if not the hardware's.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        hardware: Hardware,
+        execute: Execute | None = None,
+        cores: list[int] | None = None,
+    ):
         if run.system.server is None:
             raise ConfigError(f"{run.system.name} is not served by Triton")
+        if run.spec.timeline:
+            raise ConfigError("a timeline is recorded in simulation only")
         self.system, self.hardware = run.system, hardware
         execute = execute or ("cuda" if run.spec.backend == "cuda" else "sim")
         self._gpu = _Gpu(run, hardware) if execute == "cuda" else None
@@ -75,10 +85,9 @@ class TritonSession:
             seed=hardware.inputs_seed,
             kind=self._gpu.kind if self._gpu else "KIND_CPU",
         )
-        self._spin = len(os.sched_getaffinity(0)) >= CORES_TO_SPIN
-        self._core = UNPINNED
-        if self._spin:
-            self._core = assign(parse_cores(hardware.cores), ["client"])["client"]
+        cores = parse_cores(hardware.cores) if cores is None else cores
+        self._spin = len(cores) >= CORES_TO_SPIN
+        self._core = assign(cores, ["client"])["client"] if self._spin else UNPINNED
         self._instances = [entry.instances for entry in run.mix.models]
         sweep()
         self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
@@ -231,6 +240,29 @@ class TritonSession:
             "environment": {CONNECTIONS: str(self._setting.hardware_queues)},
         }
         return about | (self._gpu.provenance() if self._gpu else {})
+
+
+class Servers:
+    """A server for every kind of run that comes, kept for the next of its kind."""
+
+    def __init__(self, hardware: Hardware, cores: list[int] | None = None):
+        self._hardware = hardware
+        self._cores = parse_cores(hardware.cores) if cores is None else cores
+        self._sessions: dict[bytes, TritonSession] = {}
+
+    def run(self, run: Run) -> RunOutput:
+        definitions = run.configuration()["definitions"]
+        kind = msgspec.json.encode([run.spec.backend, definitions], order="deterministic")
+        if kind not in self._sessions:
+            session = TritonSession(run, self._hardware, cores=self._cores)
+            self._sessions[kind] = session
+        return self._sessions[kind].run(run)
+
+    def close(self) -> None:
+        """Ends all servers; may be called again."""
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
+            session.close()
 
 
 class _Gpu:
