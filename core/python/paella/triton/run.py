@@ -157,9 +157,12 @@ class TritonSession:
     def _attempt(self, run: Run) -> RunOutput:
         import numpy as np
 
+        assert self._server is not None
         before = machine.state() if self._gpu else {}
+        cpu_before_s = self._server.cpu_s()
         begun = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         result = self._load(run)
+        cpu_s = self._server.cpu_s() - cpu_before_s
         after = machine.state() if self._gpu else {}
         jobs = len(result["model"])
         counters = {
@@ -172,6 +175,7 @@ class TritonSession:
                 "late_us": _spread(result["late_us"]),
             },
             "server": {
+                "cpu_us_per_request": cpu_s * 1e6 / (jobs + sum(self._instances)),
                 "to_backend_us": _spread((result["started_ns"] - result["submitted_ns"]) / 1e3),
                 "in_backend_us": _spread((result["ended_ns"] - result["started_ns"]) / 1e3),
                 "to_client_us": _spread((result["finished_ns"] - result["ended_ns"]) / 1e3),
@@ -213,12 +217,19 @@ class TritonSession:
         }
         tensors = [(t.model, t.inputs, t.outputs) for t in self._tensors]
         limit = limit_s(spec, self.hardware.watchdog_s)
-        try:
-            return self._caller.call(limit, "the run", _core.triton_load, spec, tensors, options)
-        except _core.Error as e:
+
+        def load() -> dict[str, Any] | str:
+            try:
+                return _core.triton_load(spec, tensors, options)
+            except _core.Error as e:
+                return str(e)  # the client is as good as before, unlike one that never returns
+
+        result = self._caller.call(limit, "the run", load)
+        if isinstance(result, str):
             if self._server.died(DIED_S):
                 self._server.check_alive()
-            raise RunError(str(e)) from None
+            raise RunError(result)
+        return result
 
     def _provenance(self) -> dict[str, Any]:
         server = self.system.server
@@ -256,7 +267,11 @@ class Servers:
         if kind not in self._sessions:
             session = TritonSession(run, self._hardware, cores=self._cores)
             self._sessions[kind] = session
-        return self._sessions[kind].run(run)
+        try:
+            return self._sessions[kind].run(run)
+        except BaseException:
+            self._sessions.pop(kind).close(failed=True)
+            raise
 
     def close(self) -> None:
         """Ends all servers; may be called again."""
