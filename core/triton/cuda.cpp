@@ -108,7 +108,7 @@ class CudaModels final : public Executor {
  public:
   explicit CudaModels(const Description& description)
       : description_(description),
-        context_(0, description.partition_sms),
+        context_(description.gpu, description.partition_sms),
         models_(description.models.size()) {
     enter();
     const std::int32_t slots = count_instances(description);

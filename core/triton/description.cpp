@@ -166,6 +166,7 @@ Description read_description(const std::string& path) {
     if (d.execute == "empty") return d;
     d.graphs = values.integer("graphs") != 0;
     d.hardware_queues = values.integer("hardware_queues");
+    d.gpu = values.integer("gpu");
     d.partition_sms = values.integer("partition_sms");
     if (d.execute != "sim") return d;
     d.device = device_of(values, "device");

@@ -24,6 +24,7 @@ struct Description {
   std::string execute;  // "empty": nothing is computed; "sim"; "cuda"
   bool graphs = false;  // a job is one graph
   int hardware_queues = 32;
+  int gpu = 0;  // ordinal
   int partition_sms = 0;
   std::uint64_t seed = 1;
   std::string fail_model;  // for tests: its requests fail

@@ -11,11 +11,14 @@
 #include "executor.hpp"
 #include "paella/clock.hpp"
 #include "paella/gpu/sim/sim_device.hpp"
+#include "paella/on_cpu.hpp"
 
 namespace paella::triton {
 namespace {
 
 constexpr TimeNs kBehindNs = 1'000'000;  // that nobody needs to know of
+constexpr TimeNs kWakesLateNs = 100'000;  // of a thread that sleeps
+constexpr int kCoresToSpin = 8;
 constexpr int kStepsAtOnce = 2000;       // until others may submit
 
 // The server's threads issue to one simulated GPU, each through a port of its own, at the wall
@@ -29,6 +32,7 @@ class Simulated final : public Executor {
         process_(device_.add_process(description.hardware_queues)),
         watcher_(device_.add_port(process_, 1)),
         origin_ns_(monotonic_ns()),
+        spins_(cpus_allowed() >= kCoresToSpin),
         pacer_([this] { keep_pace(); }) {}
 
   ~Simulated() override {
@@ -57,6 +61,11 @@ class Simulated final : public Executor {
     return models;
   }
 
+  static int cpus_allowed() {
+    const cpu_set_t set = allowed_cpus();
+    return CPU_COUNT(&set);
+  }
+
   TimeNs now() const { return monotonic_ns() - origin_ns_; }
 
   void keep_pace() {
@@ -66,8 +75,11 @@ class Simulated final : public Executor {
       const TimeNs next = std::min(device_.next_ns(), watcher_.next_event_ns());
       if (next == kNever) {
         due_.wait(lock);
-      } else if (const TimeNs ahead = next - now(); ahead > 0) {
-        due_.wait_for(lock, std::chrono::nanoseconds(ahead));
+      } else if (const TimeNs ahead = next - now(); ahead > (spins_ ? kWakesLateNs : 0)) {
+        due_.wait_for(lock, std::chrono::nanoseconds(ahead - (spins_ ? kWakesLateNs : 0)));
+      } else if (ahead > 0) {
+        lock.unlock();
+        lock.lock();
       } else {
         behind_ns_ = std::max(behind_ns_, -ahead);
         happen();
@@ -105,6 +117,7 @@ class Simulated final : public Executor {
   std::vector<gpu::Event> events_;
   TimeNs origin_ns_, behind_ns_ = 0;
   bool stop_ = false;
+  const bool spins_;
   std::thread pacer_;
 };
 

@@ -29,6 +29,8 @@ std::size_t aligned(std::size_t bytes) {
   return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
+TimeNs cpu_ns() { return read_clock(CLOCK_THREAD_CPUTIME_ID); }
+
 // The tensors of one request at a time of a model: as many as it has instances.
 struct Slot {
   std::int32_t model = 0;
@@ -63,20 +65,21 @@ class Load {
     engine::Client client(engine::client_spec(spec), result_.jobs);
     requests_.resize(slots_.size());
     origin_ns_ = monotonic_ns();
-    const TimeNs cpu_before = read_clock(CLOCK_THREAD_CPUTIME_ID);
+    const TimeNs cpu_before = cpu_ns();
     last_answer_ns_ = 0;
     TimeNs before = 0;
     while (!client.done()) {
+      const TimeNs cpu = cpu_ns();
       const TimeNs now = monotonic_ns() - origin_ns_;
       const bool sent = send_due(client, now, before);
       before = now;
       if (receive(client) || sent) {
-        result_.own_us += static_cast<double>(monotonic_ns() - origin_ns_ - now) * 1e-3;
+        result_.own_us += static_cast<double>(cpu_ns() - cpu) * 1e-3;
       }
       rest(client);
     }
     result_.elapsed_ns = monotonic_ns() - origin_ns_;
-    result_.cpu_us = static_cast<double>(read_clock(CLOCK_THREAD_CPUTIME_ID) - cpu_before) * 1e-3;
+    result_.cpu_us = static_cast<double>(cpu_ns() - cpu_before) * 1e-3;
     if (!options_.in_band) grpc_.ask(kUnregisterMemory, unregister_memory(memory_->name()));
     return std::move(result_);
   }

@@ -27,7 +27,7 @@ struct LoadResult {
   record::Jobs jobs;
   TimeNs elapsed_ns = 0;
   double cpu_us = 0;  // of the client's thread, while the trace lasted
-  double own_us = 0;  // in turns of its loop that sent or received something
+  double own_us = 0;  // of it in turns of its loop that sent or received something
   std::int64_t outputs_checked = 0;
   std::vector<TimeNs> ended_ns;  // of each job in the backend, which began with it at `started_ns`
   // From when a request that found the client and an instance free was due, until it was sent.

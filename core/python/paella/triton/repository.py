@@ -23,6 +23,7 @@ class Setting(Strict):
     execute: Execute
     launch: Literal["kernels", "graph"] = "kernels"
     hardware_queues: Count = 32
+    gpu: Size = 0  # ordinal
     partition_sms: Size = 0
     seed: Count = 1  # of the inputs
     kind: Literal["KIND_CPU", "KIND_GPU"] = "KIND_CPU"  # where the server thinks instances are
@@ -69,7 +70,7 @@ def write_repository(
     folder.mkdir(parents=True, exist_ok=True)
     for entry, of in zip(run.mix.models, tensors, strict=True):
         (folder / entry.model / "1").mkdir(parents=True)
-        text = _configuration(of, entry.instances, setting.kind)
+        text = _configuration(of, entry.instances, setting)
         (folder / entry.model / "config.pbtxt").write_text(text)
     lines = _description(run, setting, tensors)
     if plans is not None:
@@ -78,7 +79,7 @@ def write_repository(
     return tensors
 
 
-def _configuration(tensors: Tensors, instances: int, kind: str) -> str:
+def _configuration(tensors: Tensors, instances: int, setting: Setting) -> str:
     def listed(name: str, sizes: list[int]) -> str:
         items = ", ".join(
             f'{{ name: "{name.upper()}{i}" data_type: TYPE_FP32 dims: [ {size // 4} ] }}'
@@ -86,6 +87,8 @@ def _configuration(tensors: Tensors, instances: int, kind: str) -> str:
         )
         return f"{name} [ {items} ]"
 
+    # Without a number, every GPU of the machine has so many.
+    gpus = f" gpus: [ {setting.gpu} ]" if setting.kind == "KIND_GPU" else ""
     return "\n".join(
         [
             f'name: "{tensors.model}"',
@@ -93,7 +96,7 @@ def _configuration(tensors: Tensors, instances: int, kind: str) -> str:
             "max_batch_size: 0",
             listed("input", tensors.inputs),
             listed("output", tensors.outputs),
-            f"instance_group [ {{ count: {instances} kind: {kind} }} ]",
+            f"instance_group [ {{ count: {instances} kind: {setting.kind}{gpus} }} ]",
             "",
         ]
     )
@@ -105,6 +108,7 @@ def _description(run: Run, setting: Setting, tensors: list[Tensors]) -> list[str
         f"execute {setting.execute}",
         f"graphs {int(setting.launch == 'graph')}",
         f"hardware_queues {setting.hardware_queues}",
+        f"gpu {setting.gpu}",
         f"partition_sms {setting.partition_sms}",
         f"seed {setting.seed}",
         f"fail_model {setting.fail_model}",

@@ -81,6 +81,7 @@ class TritonSession:
             execute=execute,
             launch=run.system.launch,
             hardware_queues=run.system.hardware_queues or run.device.hardware_queues,
+            gpu=hardware.gpu,
             partition_sms=self._gpu.partition_sms if self._gpu else 0,
             seed=hardware.inputs_seed,
             kind=self._gpu.kind if self._gpu else "KIND_CPU",
