@@ -6,6 +6,7 @@ Needs the server in the cache (paella triton install); skipped with a reason whe
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from made_hardware import write_folder
 from test_driver import build_fake, fake  # noqa: F401 - fixtures
+from test_workflow import ROOT, copied
 
 from paella import _core
 from paella.config import Config, resolve
@@ -241,7 +244,50 @@ def test_a_gpu_that_fails(start, finish, fake, fault, sentence):  # noqa: F811
     assert re.search(sentence, said), said
 
 
+# ---- the workflow
+
+
+@pytest.mark.workflow
+def test_the_workflow_installs_serves_and_goes_on(tmp_path, made, fake):  # noqa: F811
+    project = copied(ROOT, tmp_path)
+    for outputs in ("results", "figures", ".snakemake"):
+        shutil.rmtree(project / outputs, ignore_errors=True)
+    for kind in ("devices", "kernels"):
+        shutil.copytree(made[0] / kind, project / "config" / kind, dirs_exist_ok=True)
+    with (project / "config" / "mixes.yaml").open("a") as mixes:
+        mixes.write((made[0] / "mixes.yaml").read_text())
+    # A release that is not there, and that pip will not find.
+    systems = yaml.safe_load((project / "config" / "systems.yaml").read_text())
+    systems["Newer"] = systems["Triton"] | {"server": {"release": "2.51.0"}, "origin": "ours"}
+    (project / "config" / "systems.yaml").write_text(yaml.safe_dump(systems, sort_keys=False))
+    (project / "config" / "claims.yaml").write_text("claims: {}\n")
+    fig11 = {"systems": ["Triton", "Newer"], "sigmas": [2], "iat_us": [5000, 9000]}
+    fig11 |= {"mix": "both", "panels": [["All"], ["small"]]}
+    both = {"mix": "both", "panels": [["small", "large"]]}
+    others = {"fig12": both | {"systems": ["CUDA-MS"]}, "fig13": both | {"thresholds": [1]}}
+    settings = {"backend": "cuda", "device": "made", "jobs": 20, "attempts": 1}
+    settings |= {"plans": str(made[1]), "experiments": {"fig11": fig11} | others}
+    (project / "made.yaml").write_text(yaml.safe_dump(settings))
+    environment = {"PAELLA_CACHE": str(cache_of_one(tmp_path / "cache"))}
+    environment |= {"PAELLA_LIBCUDA": fake, "TMPDIR": str(tmp_path)}
+    environment |= {"PIP_INDEX_URL": "http://127.0.0.1:1/", "PIP_RETRIES": "0"}
+    output = project.snakemake("fig11", "--configfile", "made.yaml", status=1, **environment)
+    assert "pip does not get nvidia-pytriton==0.7.0" in output
+    runs = sorted(project.folder.rglob("*.parquet"))
+    assert [run.parent.name for run in runs] == ["Triton"] * 2
+    assert read_run(runs[0]).provenance["triton"]["execute"] == "cuda"
+    assert nothing_left(tmp_path / "models")
+
+
 # ---- the backend, and servers that stay
+
+
+def cache_of_one(folder):
+    """A cache with the default release only."""
+    (folder / "triton").mkdir(parents=True)
+    release = folder / "triton" / releases.DEFAULT
+    release.symlink_to(Path(CACHE) / "triton" / releases.DEFAULT)
+    return folder
 
 
 @contextmanager
@@ -323,10 +369,7 @@ def test_a_server_that_stays(tmp_path, made):
             return done.stderr.strip()
         return json.loads(done.stdout) if "--json" in arguments else done.stdout
 
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "triton").mkdir()
-    for version in (releases.DEFAULT,):
-        (tmp_path / "cache" / "triton" / version).symlink_to(Path(CACHE) / "triton" / version)
+    cache_of_one(tmp_path / "cache")
     of = ("--config", made[0], "--device", "made", "--mix", "both", "--execute", "empty")
     one = paella("start", *of, "--json")
     try:

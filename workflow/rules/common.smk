@@ -12,8 +12,7 @@ except PaellaError as error:
     sys.exit(2)
 
 ENGINE = engine_identity(WORKFLOW.settings.backend)
-# In wall-clock time, on this machine.
-TIMED = WORKFLOW.settings.backend != "sim"
+ON_GPU = WORKFLOW.settings.backend == "cuda"
 RESULTS = f"results/{WORKFLOW.folder}"
 FIGURES = f"figures/{WORKFLOW.folder}"
 LOGS = f"{RESULTS}/logs"

@@ -1,6 +1,6 @@
 # Everything that decides a run's result is a param, so that a change of it reruns the run and
-# a cache shared between workflows keeps configurations apart. In wall-clock time a run has the
-# machine to itself, and is measured anew rather than taken from a cache.
+# a cache shared between workflows keeps configurations apart. On a GPU a run has the machine to
+# itself, and is measured anew rather than taken from a cache.
 rule run_system:
     input:
         lambda w: WORKFLOW.plans(w.experiment),
@@ -9,12 +9,12 @@ rule run_system:
         f"{RESULTS}/{RUN}.parquet",
     log:
         f"{LOGS}/{RUN}.log",
-    cache: False if TIMED else "omit-software"
+    cache: False if ON_GPU else "omit-software"
     conda:
         "../../envs/paella.yaml"
-    threads: (workflow.cores or 1) if TIMED else 1
+    threads: (workflow.cores or 1) if ON_GPU else 1
     resources:
-        gpu=1 if TIMED else 0,
+        gpu=1 if ON_GPU else 0,
     params:
         backend=WORKFLOW.settings.backend,
         device=WORKFLOW.settings.device,

@@ -165,6 +165,8 @@ class Workflow:
     def __init__(self, raw: dict[str, Any], config: Config | None = None):
         self.config = config or Config()
         self.settings = _settings(raw)
+        if self.settings.backend == "paced":
+            raise ConfigError(f"{WHERE}: backend: paced is for paella run, not for figures")
         self.device = self.config.device(self.settings.device)
         self.profile = self.config.profile(self.settings.profile or self.device.profile)
         self.experiments = self.settings.experiments
@@ -186,11 +188,9 @@ class Workflow:
     def hardware_options(self) -> list[str]:
         """What paella run is told besides, on a GPU."""
         settings = self.settings
-        if settings.backend == "sim":
+        if settings.backend != "cuda":
             return []
-        options = ["--attempts", str(settings.attempts)]
-        if settings.backend == "cuda":
-            options += ["--plans", settings.plans]
+        options = ["--plans", settings.plans, "--attempts", str(settings.attempts)]
         return options + (["--cores", settings.pin] if settings.pin else [])
 
     def plans(self, experiment: str) -> list[str]:
@@ -273,13 +273,11 @@ class Workflow:
         backend, where = self.settings.backend, f"{WHERE}: experiments.{experiment.name}"
         if backend == "cuda" and system.modelled and system.server is None:
             raise ConfigError(f"{where}: {system.name} is modelled: it is for simulation only")
-        if backend == "paced" and system.server is None:
-            raise ConfigError(f"{where}: backend paced is for Triton, and not for {system.name}")
 
     def releases(self, system: str) -> list[str]:
         """The server that a system's runs need, if any."""
         server = self.config.system(system).server
-        return [server.release] if server and self.settings.backend != "sim" else []
+        return [server.release] if server and self.settings.backend == "cuda" else []
 
 
 def _settings(raw: dict[str, Any]) -> WorkflowConfig:
@@ -304,7 +302,7 @@ def engine_identity(backend: Backend = "sim") -> str:
     from paella import _core, simulation
 
     made_by = [Path(module.__file__) for module in (_core, simulation)]
-    if backend != "sim":
+    if backend == "cuda":
         package = Path(simulation.__file__).parent
         made_by += sorted((package / "hardware").glob("*.py"))
         made_by += sorted((package / "triton").glob("*.py"))
