@@ -54,6 +54,10 @@ def figures(name):
     return [f"{FIGURES}/{name}_lns{number(sigma)}.pdf" for sigma in experiment.sigmas]
 
 
+def installed_triton(release):
+    return f"{cache()}/{release}/manifest.json"
+
+
 def planned(wildcards):
     path = f"{RUN}.parquet".format(**wildcards)
     if path not in WORKFLOW.by_path:

@@ -1,7 +1,3 @@
-def installed_triton(release):
-    return f"{cache()}/{release}/manifest.json"
-
-
 # NVIDIA's server, into the user's cache; one that is there is used.
 rule install_triton:
     output:
