@@ -10,7 +10,6 @@ benchmarks/systems.py with variants, as in half=Triton:server.instances=0.5
 """
 
 import argparse
-import statistics
 import sys
 
 import numpy as np
@@ -88,43 +87,54 @@ def cost(arguments):
 
 
 def measured_path(arguments):
-    """The way of a request to the backend and back, of an empty model that is not busy, in us."""
-    run = make_run(arguments, iat_us=1e6 / arguments.rates[0])
+    """A request's way to the backend and back, of an empty model that is not busy, in us."""
+    run = make_run(arguments, iat_us=1e6 / middle(arguments.rates))
     output = triton.run(run, Hardware(cores=arguments.cores), execute="empty")
-    server = output.counters["server"]
-    there, back = server["to_backend_us"]["p50"], server["to_client_us"]["p50"]
-    # An instance's thread takes the request from the server's; the way there includes its time.
-    return RequestPath(latency=round(there), cpu=0.0, response=round(back))
+    there = np.median(output.started_ns - output.due_ns) / 1e3
+    return RequestPath(latency=there, response=output.counters["server"]["to_client_us"]["p50"])
+
+
+def middle(values):
+    return values[len(values) // 2]
+
+
+def modelled(run, path):
+    spec = replace(run.spec, backend="sim")
+    return simulation.run(replace(run, spec=spec, system=replace(run.system, request_us=path)))
+
+
+def waking(path, real, model):
+    """The path with what the empty model does not have: threads that wait for a GPU, and wake."""
+    missing = np.median(latency_us(real)) - np.median(latency_us(model))
+    return replace(path, response=max(0.0, path.response + missing))
 
 
 def fit(arguments):
     path = measured_path(arguments)
-    print(
-        f"request_us: {{latency: {path.latency:g}, cpu: {path.cpu:g}, response: {path.response:g}}}"
-    )
-    rows, errors = [], {"mean": [], "p50": [], "p99": []}
-    for rate in arguments.rates:
-        run = make_run(arguments, iat_us=1e6 / rate)
-        real = triton.run(run, Hardware(cores=arguments.cores))
-        spec = replace(run.spec, backend="sim")
-        system = replace(run.system, request_us=path)
-        model = simulation.run(replace(run, spec=spec, system=system))
-        both = []
-        for name, output in (("real server", real), ("model", model)):
-            ordered = np.sort(latency_us(output)) / 1e3
-            values = [ordered.mean(), *(percentile(ordered, q) for q in (0.5, 0.99))]
-            both.append(values)
-            disturbed = "; ".join(output.provenance.get("disturbed", []))
-            rows.append((rate, throughput_rps(output), name, *values, disturbed))
-        relative = [b / a - 1 for a, b in zip(*both, strict=True)]
-        rows.append((rate, None, "error", *(f"{100 * e:+.0f} %" for e in relative), ""))
-        for of, error in zip(errors.values(), relative, strict=True):
-            of.append(abs(error))
+    print(f"empty model: {path.latency:.0f} us to the backend, {path.response:.0f} us back")
+    runs = [make_run(arguments, iat_us=1e6 / rate) for rate in arguments.rates]
+    real = [triton.run(run, Hardware(cores=arguments.cores)) for run in runs]
+    path = waking(path, middle(real), modelled(middle(runs), path))
+    print(f"request_us: {{latency: {path.latency:.0f}, response: {path.response:.0f}}}")
+    rows, errors = [], []
+    for rate, run, output in zip(arguments.rates, runs, real, strict=True):
+        both = {"real server": output, "model": modelled(run, path)}
+        values = {name: statistics_of(one) for name, one in both.items()}
+        for name, one in both.items():
+            disturbed = "; ".join(one.provenance.get("disturbed", []))
+            rows.append((rate, throughput_rps(one), name, *values[name], disturbed))
+        error = [100 * (b / a - 1) for a, b in zip(*values.values(), strict=True)]
+        rows.append((rate, None, "error", *(f"{e:+.0f} %" for e in error), ""))
+        errors.append([abs(e) for e in error])
     print(format_table(FIT, rows))
-    medians = ", ".join(
-        f"{name} {100 * statistics.median(of):.0f} %" for name, of in errors.items()
-    )
-    print(f"median error over the loads: {medians}")
+    medians = zip(("mean", "p50", "p99"), np.median(errors, axis=0), strict=True)
+    print("median error over the loads:", ", ".join(f"{name} {e:.0f} %" for name, e in medians))
+
+
+def statistics_of(output):
+    """Mean, median and p99 in ms."""
+    ordered = np.sort(latency_us(output)) / 1e3
+    return [float(ordered.mean()), *(percentile(ordered, q) for q in (0.5, 0.99))]
 
 
 def parse(argv):

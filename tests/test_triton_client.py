@@ -75,7 +75,7 @@ SENTENCES = {
     "huffman": "the server sends headers in a code that this client does not read",
     "table": "the server refers to a header that it has not sent",
     "truncated": "the server sends a malformed header",
-    "slow": "the Triton server has answered nothing for 0 s, with 5 requests in flight",
+    "slow": "the Triton server has answered nothing for 0 s, with 3 requests in flight",
 }
 
 

@@ -44,6 +44,7 @@ py::dict triton_load(const py::dict& spec, const py::list& models, const py::dic
   out["own_us"] = result.own_us;
   out["outputs_checked"] = result.outputs_checked;
   out["ended_ns"] = array(result.ended_ns);
+  out["gpu_late_us"] = static_cast<double>(result.gpu_late_ns) * 1e-3;
   out["late_us"] = array(result.late_us);
   return out;
 }

@@ -28,7 +28,6 @@ enum TRITONSERVER_MemoryType : int {
   TRITONSERVER_MEMORY_CPU_PINNED = 1,
   TRITONSERVER_MEMORY_GPU = 2,
 };
-enum TRITONSERVER_LogLevel : int { TRITONSERVER_LOG_INFO = 0 };
 constexpr std::uint32_t TRITONSERVER_REQUEST_RELEASE_ALL = 1;
 constexpr std::uint32_t TRITONSERVER_RESPONSE_COMPLETE_FINAL = 1;
 constexpr std::uint32_t TRITONBACKEND_ARTIFACT_FILESYSTEM = 0;
@@ -37,8 +36,6 @@ constexpr std::uint32_t kApiMajor = 1, kApiMinor = 10;
 TRITONSERVER_Error* TRITONSERVER_ErrorNew(TRITONSERVER_Error_Code code, const char* text);
 void TRITONSERVER_ErrorDelete(TRITONSERVER_Error* error);
 const char* TRITONSERVER_ErrorMessage(TRITONSERVER_Error* error);
-TRITONSERVER_Error* TRITONSERVER_LogMessage(TRITONSERVER_LogLevel level, const char* file, int line,
-                                            const char* text);
 
 TRITONSERVER_Error* TRITONBACKEND_ApiVersion(std::uint32_t* major, std::uint32_t* minor);
 TRITONSERVER_Error* TRITONBACKEND_ModelName(TRITONBACKEND_Model* model, const char** name);

@@ -154,7 +154,8 @@ Bytes output_of(TRITONBACKEND_Response* response, std::size_t index, std::size_t
   return {static_cast<unsigned char*>(buffer), bytes};
 }
 
-void answer(Instance& instance, TRITONBACKEND_Request* request, TRITONBACKEND_Response* response) {
+// How late the outputs are, as ModelInstance says.
+TimeNs answer(Instance& instance, TRITONBACKEND_Request* request, TRITONBACKEND_Response* response) {
   const DescribedModel& model = instance.model->described();
   std::uint32_t count = 0;
   check(TRITONBACKEND_RequestInputCount(request, &count));
@@ -173,13 +174,18 @@ void answer(Instance& instance, TRITONBACKEND_Request* request, TRITONBACKEND_Re
   if (instance.model->machine->description.fail_model == model.profile.name) {
     throw Error("model " + model.profile.name + " is made to fail");
   }
-  instance.work->execute(inputs, outputs);
+  return instance.work->execute(inputs, outputs);
 }
 
 // CLOCK_MONOTONIC, which a client on this machine has, too: it knows what is the server's.
-void tell_times(TRITONBACKEND_Response* response, std::uint64_t begin, std::uint64_t end) {
-  check(TRITONBACKEND_ResponseSetIntParameter(response, "began_ns", static_cast<std::int64_t>(begin)));
-  check(TRITONBACKEND_ResponseSetIntParameter(response, "ended_ns", static_cast<std::int64_t>(end)));
+void tell_times(TRITONBACKEND_Response* response, std::uint64_t begin, std::uint64_t end,
+                TimeNs late) {
+  const auto tell = [&](const char* name, std::uint64_t value) {
+    check(TRITONBACKEND_ResponseSetIntParameter(response, name, static_cast<std::int64_t>(value)));
+  };
+  tell("began_ns", begin);
+  tell("ended_ns", end);
+  if (late > 0) tell("late_ns", static_cast<std::uint64_t>(late));
 }
 
 // The server wants every request answered and released, whatever happens to it.
@@ -188,10 +194,11 @@ void serve(TRITONBACKEND_ModelInstance* handle, Instance& instance,
   const auto begin = static_cast<std::uint64_t>(monotonic_ns());
   TRITONBACKEND_Response* response = nullptr;
   TRITONSERVER_Error* error = TRITONBACKEND_ResponseNew(&response, request);
-  if (!error) error = guarded([&] { answer(instance, request, response); });
+  TimeNs late = 0;
+  if (!error) error = guarded([&] { late = answer(instance, request, response); });
   const bool right = error == nullptr;
   const auto end = static_cast<std::uint64_t>(monotonic_ns());
-  if (response && !error) error = guarded([&] { tell_times(response, begin, end); });
+  if (response && !error) error = guarded([&] { tell_times(response, begin, end, late); });
   if (response) {
     // The error stays ours.
     TRITONSERVER_Error* failed =

@@ -93,7 +93,7 @@ class CudaInstance final : public ModelInstance {
  public:
   CudaInstance(CudaModels& on, const cuda::LoadedModel& model, std::int32_t slot);
   ~CudaInstance() override;
-  void execute(const std::vector<ConstBytes>& inputs, const std::vector<Bytes>& outputs) override;
+  TimeNs execute(const std::vector<ConstBytes>& inputs, const std::vector<Bytes>& outputs) override;
 
  private:
   void await_end();
@@ -191,8 +191,8 @@ CudaInstance::CudaInstance(CudaModels& on, const cuda::LoadedModel& model, std::
 
 CudaInstance::~CudaInstance() { on_.enter(); }
 
-void CudaInstance::execute(const std::vector<ConstBytes>& inputs,
-                           const std::vector<Bytes>& outputs) {
+TimeNs CudaInstance::execute(const std::vector<ConstBytes>& inputs,
+                             const std::vector<Bytes>& outputs) {
   on_.enter();
   unsigned char* to = instance_->host_input();
   for (const ConstBytes& input : inputs) {
@@ -211,6 +211,7 @@ void CudaInstance::execute(const std::vector<ConstBytes>& inputs,
     std::memcpy(output.data(), from, output.size());
     from += output.size();
   }
+  return 0;
 }
 
 // A GPU that fails writes nothing.

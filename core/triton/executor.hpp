@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "description.hpp"
+#include "paella/time.hpp"
 
 namespace paella::triton {
 
@@ -16,8 +17,10 @@ using ConstBytes = std::span<const unsigned char>;
 class ModelInstance {
  public:
   virtual ~ModelInstance() = default;
-  // Returns when the outputs are there. Throws Error if the request fails.
-  virtual void execute(const std::vector<ConstBytes>& inputs, const std::vector<Bytes>& outputs) = 0;
+  // Returns when the outputs are there: how much later than they should have been, where a GPU is
+  // simulated. Throws Error if the request fails.
+  virtual TimeNs execute(const std::vector<ConstBytes>& inputs,
+                         const std::vector<Bytes>& outputs) = 0;
 };
 
 // What all models of a server are executed on.

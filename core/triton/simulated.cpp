@@ -4,10 +4,8 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
-#include <string>
 #include <thread>
 
-#include "api.hpp"
 #include "executor.hpp"
 #include "paella/clock.hpp"
 #include "paella/gpu/sim/sim_device.hpp"
@@ -16,7 +14,6 @@
 namespace paella::triton {
 namespace {
 
-constexpr TimeNs kBehindNs = 1'000'000;  // that nobody needs to know of
 constexpr TimeNs kWakesLateNs = 100'000;  // of a thread that sleeps
 constexpr int kCoresToSpin = 8;
 constexpr int kStepsAtOnce = 2000;       // until others may submit
@@ -42,11 +39,6 @@ class Simulated final : public Executor {
       due_.notify_one();
     }
     pacer_.join();
-    if (behind_ns_ > kBehindNs) {
-      const std::string text = "the simulated GPU fell behind the wall clock by up to " +
-                               std::to_string(behind_ns_ / 1000) + " us";
-      TRITONSERVER_LogMessage(TRITONSERVER_LOG_INFO, "paella", 0, text.c_str());
-    }
   }
 
   void load(std::size_t) override {}
@@ -81,7 +73,6 @@ class Simulated final : public Executor {
         lock.unlock();
         lock.lock();
       } else {
-        behind_ns_ = std::max(behind_ns_, -ahead);
         happen();
         lock.unlock();  // who waits for the lock may have it
         lock.lock();
@@ -96,16 +87,17 @@ class Simulated final : public Executor {
       if (next > until) break;
       device_.step(next);
     }
-    if (watcher_.next_event_ns() > until) return;
+    const TimeNs visible = watcher_.next_event_ns();
+    if (visible > until) return;
     watcher_.idle_until(until);
     events_.clear();
     watcher_.poll(events_);
     for (const gpu::Event& event : events_) {
-      if (event.done) finish(event.unit);
+      if (event.done) finish(event.unit, now() - visible);
     }
   }
 
-  void finish(std::int32_t instance);
+  void finish(std::int32_t instance, TimeNs late_ns);
 
   const Description description_;
   std::mutex mutex_;  // of all that follows
@@ -115,7 +107,7 @@ class Simulated final : public Executor {
   gpu::sim::SimDevice::SimPort& watcher_;
   std::vector<SimulatedInstance*> instances_;
   std::vector<gpu::Event> events_;
-  TimeNs origin_ns_, behind_ns_ = 0;
+  TimeNs origin_ns_;
   bool stop_ = false;
   const bool spins_;
   std::thread pacer_;
@@ -138,7 +130,8 @@ class Simulated::SimulatedInstance final : public ModelInstance {
     on.instances_.push_back(this);
   }
 
-  void execute(const std::vector<ConstBytes>& inputs, const std::vector<Bytes>& outputs) override {
+  TimeNs execute(const std::vector<ConstBytes>& inputs, const std::vector<Bytes>& outputs) override {
+    TimeNs late = 0;
     {
       std::unique_lock lock(on_.mutex_);
       done_ = false;
@@ -146,12 +139,15 @@ class Simulated::SimulatedInstance final : public ModelInstance {
       port_.submit(stream_, unit_);
       on_.due_.notify_one();
       answered_.wait(lock, [this] { return done_; });
+      late = late_ns_;
     }
     repeat(inputs, outputs);
+    return late;
   }
 
-  void finish() {
+  void finish(TimeNs late_ns) {
     done_ = true;
+    late_ns_ = late_ns;
     answered_.notify_one();
   }
 
@@ -162,9 +158,12 @@ class Simulated::SimulatedInstance final : public ModelInstance {
   gpu::WorkUnit unit_;
   std::condition_variable answered_;
   bool done_ = true;
+  TimeNs late_ns_ = 0;
 };
 
-void Simulated::finish(std::int32_t instance) { instances_[instance]->finish(); }
+void Simulated::finish(std::int32_t instance, TimeNs late_ns) {
+  instances_[instance]->finish(late_ns);
+}
 
 std::unique_ptr<ModelInstance> Simulated::make_instance(std::size_t model) {
   const std::lock_guard lock(mutex_);

@@ -123,12 +123,15 @@ class Load {
     }
   }
 
+  // All instances of a model at the same time, so that each has one request.
   void warm_up() {
-    for (std::size_t s = 0; s < slots_.size(); ++s) send(static_cast<std::int32_t>(s));
-    last_answer_ns_ = monotonic_ns();
-    for (std::size_t left = slots_.size(); left > 0;) {
-      grpc_.wait(kSleepsLateNs);
-      left -= poll("in the warm-up");
+    for (const std::vector<std::int32_t>& slots : free_) {
+      last_answer_ns_ = monotonic_ns();
+      for (const std::int32_t slot : slots) send(slot);
+      for (std::size_t left = slots.size(); left > 0;) {
+        grpc_.wait(kSleepsLateNs);
+        left -= poll("in the warm-up");
+      }
     }
   }
 
@@ -168,8 +171,10 @@ class Load {
     for (const Answer& answer : answers_) {
       const engine::Request& request = requests_[answer.call];
       free_[request.model].push_back(static_cast<std::int32_t>(answer.call));
-      client.finished(request, since_origin(times_[answer.call].began_ns), at);
-      result_.ended_ns[request.job] = since_origin(times_[answer.call].ended_ns);
+      const Times& times = times_[answer.call];
+      client.finished(request, since_origin(times.began_ns), at);
+      result_.ended_ns[request.job] = since_origin(times.ended_ns);
+      result_.gpu_late_ns = std::max(result_.gpu_late_ns, times.late_ns);
       ++result_.outputs_checked;
     }
     return true;
@@ -205,7 +210,7 @@ class Load {
                   answer.reason);
     }
     const InferAnswer read = read_answer(answer.message);
-    times_[answer.call] = {read.began_ns, read.ended_ns};
+    times_[answer.call] = {read.began_ns, read.ended_ns, read.late_ns};
     bool right = false;
     if (options_.in_band) {
       std::string outputs;
@@ -236,7 +241,7 @@ class Load {
   std::vector<std::vector<std::int32_t>> free_;  // slots, of each model
   std::vector<engine::Request> requests_;        // by slot
   struct Times {
-    TimeNs began_ns = -1, ended_ns = -1;  // in the backend
+    TimeNs began_ns = -1, ended_ns = -1, late_ns = 0;  // as InferAnswer has them
   };
   std::vector<Times> times_;  // of the last answer, by slot
   std::vector<Answer> answers_;

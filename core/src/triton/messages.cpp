@@ -35,6 +35,7 @@ void read_parameter(std::string_view entry, InferAnswer& answer) {
   }
   if (name == "began_ns") answer.began_ns = value;
   if (name == "ended_ns") answer.ended_ns = value;
+  if (name == "late_ns") answer.late_ns = value;
 }
 
 ProtoWriter input_tensor(std::size_t index, std::size_t bytes) {

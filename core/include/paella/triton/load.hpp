@@ -30,6 +30,7 @@ struct LoadResult {
   double own_us = 0;  // of it in turns of its loop that sent or received something
   std::int64_t outputs_checked = 0;
   std::vector<TimeNs> ended_ns;  // of each job in the backend, which began with it at `started_ns`
+  TimeNs gpu_late_ns = 0;  // that a simulated GPU was behind the wall clock, at most
   // From when a request that found the client and an instance free was due, until it was sent.
   std::vector<double> late_us;
 };

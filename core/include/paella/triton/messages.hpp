@@ -47,6 +47,7 @@ std::string unregister_memory(const std::string& name);
 struct InferAnswer {
   std::vector<std::string_view> outputs;
   TimeNs began_ns = -1, ended_ns = -1;
+  TimeNs late_ns = 0;  // of a simulated GPU behind the wall clock
 };
 
 // Of a message with its five bytes in front.

@@ -30,8 +30,7 @@ from paella.triton.server import GONE_S, HURRY_S, Server
 CORES_TO_SPIN = 4  # with fewer, a client that never sleeps would take them from the server
 DIED_S = 2.0  # from the end of a connection until the server's own end must be seen
 PREFIX = "paella-triton-"
-BEHIND_LIMIT_US = 5000.0
-BEHIND = "the simulated GPU fell behind the wall clock by up to "
+BEHIND_US = 5000.0  # later, and the simulated GPU does not keep pace with the wall clock
 
 
 def backends() -> Path:
@@ -49,12 +48,7 @@ def run(run: Run, hardware: Hardware, execute: Execute | None = None) -> RunOutp
     leaves the cost of server and client.
     """
     with TritonSession(run, hardware, execute) as session:
-        output = session.run(run)
-    if session.behind_us > BEHIND_LIMIT_US:
-        output.provenance["disturbed"].append(
-            f"the simulated GPU fell behind the clock by up to {session.behind_us / 1e3:.0f} ms"
-        )
-    return output
+        return session.run(run)
 
 
 class TritonSession:
@@ -95,7 +89,6 @@ class TritonSession:
         self._listening = signals.Listening()
         self._caller = leaving.Caller()
         self._server: Server | None = None
-        self.behind_us = 0.0  # of the simulated GPU at most, known at the end
         try:
             self._start(run)
         except BaseException:
@@ -137,7 +130,6 @@ class TritonSession:
         with signals.ignored():
             if self._server is not None:
                 self._server.close(HURRY_S if failed else GONE_S)
-                self.behind_us = _behind_us(self._server.log)
             self._server = None
             shutil.rmtree(self._folder, ignore_errors=True)
             self._listening.end()
@@ -198,7 +190,8 @@ class TritonSession:
                 "begun": begun,
                 "gpu_before": before,
                 "gpu_after": after,
-                "disturbed": machine.disturbances(before, after, watched, False),
+                "disturbed": machine.disturbances(before, after, watched, False)
+                + _behind(result["gpu_late_us"]),
             },
         )
 
@@ -339,12 +332,9 @@ class _Gpu:
         }
 
 
-def _behind_us(log: Path) -> float:
-    with suppress(OSError):
-        text = log.read_text(errors="replace")
-        if BEHIND in text:
-            return float(text.split(BEHIND)[1].split()[0])
-    return 0.0
+def _behind(late_us: float) -> list[str]:
+    text = f"the simulated GPU was up to {late_us / 1e3:.0f} ms behind the wall clock"
+    return [text] if late_us > BEHIND_US else []
 
 
 def _spread(values: Any) -> dict[str, float]:
