@@ -270,7 +270,7 @@ class Servers:
     def close(self) -> None:
         """Ends all servers; may be called again."""
         sessions, self._sessions = self._sessions, {}
-        for session in sessions.values():
+        for session in reversed(sessions.values()):
             session.close()
 
 
