@@ -17,7 +17,7 @@ from paella.errors import ConfigError, PaellaError
 from paella.hardware.settings import Hardware
 from paella.plan import read_plan
 from paella.schema import RunSpec
-from paella.triton import install, releases, repository, server
+from paella.triton import install, leftovers, releases, repository, server
 from paella.triton import run as triton_run
 from paella.triton.releases import Release, TritonError
 from paella.triton.repository import Setting
@@ -219,7 +219,7 @@ def test_what_a_run_through_triton_cannot_do(tmp_path):
 
 
 def test_what_killed_processes_left_is_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(triton_run.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(leftovers.tempfile, "gettempdir", lambda: str(tmp_path))
     done = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"],
         capture_output=True,
@@ -231,7 +231,7 @@ def test_what_killed_processes_left_is_removed(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
     memory = Path(f"/dev/shm/paella-triton-{dead}-7")
     memory.write_bytes(b"x")
-    triton_run.sweep()
+    leftovers.sweep()
     assert not memory.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         f"paella-triton-{alive}-x",

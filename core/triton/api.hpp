@@ -4,8 +4,8 @@
 #include <cstdint>
 
 // The part of Triton's C interface for backends that this one uses, declared from its
-// documentation: versions 1.10 to 1.19 of the interface agree on it. The functions are the server's,
-// found when it loads this library.
+// documentation: versions 1.10 to 1.19 of the interface agree on it. The functions are the
+// server's, found when it loads this library.
 extern "C" {
 
 struct TRITONSERVER_Error;

@@ -58,7 +58,8 @@ class Machine {
     if (description.execute == "cuda") executor = make_cuda(description);
     if (!executor) {
       refuse(TRITONSERVER_ERROR_UNSUPPORTED,
-             path + " asks for execution on " + description.execute + ": empty, sim and cuda are known");
+             path + " asks for execution on " + description.execute +
+                 ": empty, sim and cuda are known");
     }
   }
   static std::shared_ptr<Machine> get(const std::string& path) {
@@ -126,7 +127,8 @@ ConstBytes input_of(TRITONBACKEND_Request* request, std::size_t index, std::size
                std::to_string(expected) + " bytes of FP32");
   }
   if (buffers != 1) {
-    refuse(TRITONSERVER_ERROR_UNSUPPORTED, wanted + " comes in " + std::to_string(buffers) + " pieces");
+    refuse(TRITONSERVER_ERROR_UNSUPPORTED,
+           wanted + " comes in " + std::to_string(buffers) + " pieces");
   }
   const void* buffer = nullptr;
   auto memory = TRITONSERVER_MEMORY_CPU;
@@ -155,7 +157,8 @@ Bytes output_of(TRITONBACKEND_Response* response, std::size_t index, std::size_t
 }
 
 // How late the outputs are, as ModelInstance says.
-TimeNs answer(Instance& instance, TRITONBACKEND_Request* request, TRITONBACKEND_Response* response) {
+TimeNs answer(Instance& instance, TRITONBACKEND_Request* request,
+              TRITONBACKEND_Response* response) {
   const DescribedModel& model = instance.model->described();
   std::uint32_t count = 0;
   check(TRITONBACKEND_RequestInputCount(request, &count));
@@ -209,7 +212,8 @@ void serve(TRITONBACKEND_ModelInstance* handle, Instance& instance,
   TRITONSERVER_Error* unreported =
       TRITONBACKEND_ModelInstanceReportStatistics(handle, request, right, begin, begin, end, end);
   if (unreported) TRITONSERVER_ErrorDelete(unreported);
-  TRITONSERVER_Error* kept = TRITONBACKEND_RequestRelease(request, TRITONSERVER_REQUEST_RELEASE_ALL);
+  TRITONSERVER_Error* kept =
+      TRITONBACKEND_RequestRelease(request, TRITONSERVER_REQUEST_RELEASE_ALL);
   if (kept) TRITONSERVER_ErrorDelete(kept);
 }
 

@@ -8,7 +8,8 @@ namespace {
 
 class EmptyInstance final : public ModelInstance {
  public:
-  TimeNs execute(const std::vector<ConstBytes>& inputs, const std::vector<Bytes>& outputs) override {
+  TimeNs execute(const std::vector<ConstBytes>& inputs,
+                 const std::vector<Bytes>& outputs) override {
     repeat(inputs, outputs);
     return 0;
   }

@@ -130,7 +130,8 @@ class Simulated::SimulatedInstance final : public ModelInstance {
     on.instances_.push_back(this);
   }
 
-  TimeNs execute(const std::vector<ConstBytes>& inputs, const std::vector<Bytes>& outputs) override {
+  TimeNs execute(const std::vector<ConstBytes>& inputs,
+                 const std::vector<Bytes>& outputs) override {
     TimeNs late = 0;
     {
       std::unique_lock lock(on_.mutex_);

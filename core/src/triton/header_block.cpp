@@ -28,7 +28,8 @@ void put_text(std::string& block, std::string_view text) {
   block += text;
 }
 
-// A literal that enters no table; its name is the static table's `index`, or `name` where that is 0.
+// A literal that enters no table; its name is the static table's `index`, or `name` where that is
+// 0.
 void put_literal(std::string& block, int index, std::string_view name, std::string_view value) {
   put_integer(block, 4, 0, static_cast<std::size_t>(index));
   if (index == 0) put_text(block, name);

@@ -165,15 +165,15 @@ bool Http2Connection::send_some(Sending& sending) {
 void Http2Connection::write() {
   while (!out_.empty()) {
     iovec pieces[kPiecesAtOnce];
-    int count = 0;
-    for (auto it = out_.begin(); it != out_.end() && count < static_cast<int>(kPiecesAtOnce); ++it) {
+    std::size_t count = 0;
+    for (auto it = out_.begin(); it != out_.end() && count < kPiecesAtOnce; ++it) {
       const void* at = it->other ? static_cast<const void*>(it->other) : it->own.data();
       pieces[count++] = {const_cast<char*>(static_cast<const char*>(at)) + it->sent,
                          it->bytes - it->sent};
     }
     msghdr message{};
     message.msg_iov = pieces;
-    message.msg_iovlen = static_cast<std::size_t>(count);
+    message.msg_iovlen = count;
     const ssize_t sent = sendmsg(socket_, &message, MSG_NOSIGNAL);
     if (sent < 0) {
       if (errno == EAGAIN || errno == EINTR) return;

@@ -110,9 +110,8 @@ class Load {
       unsigned char* input = memory_->data() + slot.input_offset;
       const std::size_t bytes = total(model.inputs);
       gpu::draw_input(reinterpret_cast<float*>(input), bytes / sizeof(float), options_.seed + s);
-      slot.message = options_.in_band
-                         ? infer_in_band(model, input)
-                         : infer_shared(model, {memory_->name(), slot.input_offset, slot.output_offset});
+      const SharedTensors at{memory_->name(), slot.input_offset, slot.output_offset};
+      slot.message = options_.in_band ? infer_in_band(model, input) : infer_shared(model, at);
       if (!options_.expected.empty()) {
         slot.expected = options_.expected.at(s);
         continue;

@@ -17,7 +17,8 @@ struct Header {
 std::string request_headers(std::string_view authority, std::string_view path);
 
 // Names of the static table other than :status stay empty: nobody asks for them. Throws Error for
-// what is malformed, refers to a dynamic table, or uses the Huffman code, which gRPC servers do not.
+// what is malformed, refers to a dynamic table, or uses the Huffman code, which gRPC's servers do
+// not.
 std::vector<Header> read_headers(std::string_view block);
 
 }  // namespace paella::triton

@@ -6,8 +6,6 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +17,17 @@ from paella.hardware import leaving, machine, signals
 from paella.hardware.cores import UNPINNED, assign, keep_off, parse_cores
 from paella.hardware.engines import CONNECTIONS
 from paella.hardware.settings import Hardware, RunError, limit_s
-from paella.plan import Plan
 from paella.profiler.machine import host
 from paella.results import RunOutput
 from paella.schema import Run
 from paella.simulation import specification
+from paella.triton.gpu import Gpu
+from paella.triton.leftovers import PREFIX, sweep
 from paella.triton.repository import Execute, Setting, Tensors, write_repository
 from paella.triton.server import GONE_S, HURRY_S, Server
 
 CORES_TO_SPIN = 4  # with fewer, a client that never sleeps would take them from the server
 DIED_S = 2.0  # from the end of a connection until the server's own end must be seen
-PREFIX = "paella-triton-"
 BEHIND_US = 5000.0  # later, and the simulated GPU does not keep pace with the wall clock
 
 
@@ -70,7 +68,7 @@ class TritonSession:
             raise ConfigError("a timeline is recorded in simulation only")
         self.system, self.hardware = run.system, hardware
         execute = execute or ("cuda" if run.spec.backend == "cuda" else "sim")
-        self._gpu = _Gpu(run, hardware) if execute == "cuda" else None
+        self._gpu = Gpu(run, hardware) if execute == "cuda" else None
         self._setting = Setting(
             execute=execute,
             launch=run.system.launch,
@@ -274,64 +272,6 @@ class Servers:
             session.close()
 
 
-class _Gpu:
-    """What runs on a GPU need more: launch plans for it, and the outputs they must have."""
-
-    def __init__(self, run: Run, hardware: Hardware):
-        from paella.hardware import mps
-        from paella.hardware.plans import architecture, read_plans
-
-        self._models = [entry.model for entry in run.mix.models]
-        self._instances = [entry.instances for entry in run.mix.models]
-        self._hardware = hardware
-        self.plans: list[Plan] = read_plans(hardware.plans, self._models, run.profile)
-        mps.refuse_other_daemon()
-        self._gpu = machine.present(hardware.gpu)
-        self.partition_sms = machine.partition_sms(run, self._gpu, hardware.other_gpu)
-        self.arch = architecture(self.plans, self._gpu["compute_capability"])
-        # The server looks for GPUs itself, and sees none in a driver of tests.
-        self.kind = "KIND_CPU" if os.environ.get("PAELLA_LIBCUDA") else "KIND_GPU"
-
-    def outputs(self, caller: leaving.Caller) -> list[bytes]:
-        """Of every instance, by the engine, one job alone at a time."""
-        from paella.hardware.engines import START_S
-        from paella.hardware.plans import engine_plan
-
-        pairs = zip(self.plans, self._models, strict=True)
-        plans = [engine_plan(plan, model, self.arch) for plan, model in pairs]
-        options = {
-            "device": self._hardware.gpu,
-            "partition_sms": self.partition_sms,
-            "instances": self._instances,
-            "seed": self._hardware.inputs_seed,
-        }
-
-        def compute() -> list[bytes]:
-            engine = _core.CudaEngine(plans, options)
-            try:
-                return engine.outputs()
-            finally:
-                engine.close()
-
-        try:
-            return caller.call(START_S, "running the models alone", compute)
-        except _core.Error as e:
-            raise ConfigError(str(e)) from None
-
-    def provenance(self) -> dict[str, Any]:
-        from paella.hardware.plans import identity
-
-        return {
-            "gpu": self._gpu["name"],
-            "gpu_info": self._gpu,
-            "partition_sms": self.partition_sms,
-            "plans": {
-                name: identity(plan, self.arch)
-                for plan, name in zip(self.plans, self._models, strict=True)
-            },
-        }
-
-
 def _behind(late_us: float) -> list[str]:
     text = f"the simulated GPU was up to {late_us / 1e3:.0f} ms behind the wall clock"
     return [text] if late_us > BEHIND_US else []
@@ -344,22 +284,3 @@ def _spread(values: Any) -> dict[str, float]:
         return {}
     p50, p99 = np.percentile(values, [50, 99])
     return {"p50": float(p50), "p99": float(p99), "max": float(values.max())}
-
-
-# ---- what a killed process leaves
-
-
-def sweep() -> None:
-    """Removes shared memory and folders of processes of this package that are no more."""
-    for folder in (Path("/dev/shm"), Path(tempfile.gettempdir())):
-        for path in _orphans(folder):
-            with suppress(OSError):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _orphans(folder: Path) -> Iterator[Path]:
-    with suppress(OSError):
-        for path in folder.glob(f"{PREFIX}*-*"):
-            pid = path.name.removeprefix(PREFIX).split("-")[0]
-            if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-                yield path
