@@ -25,11 +25,11 @@ def load(server, run=None, **options):
 
 
 @pytest.mark.parametrize("in_band", [False, True])
-@pytest.mark.parametrize("window", [1000, 65535, 10**6])
-def test_every_request_of_the_trace_is_answered_once(in_band, window):
+@pytest.mark.parametrize(("window", "spin"), [(1000, False), (65535, True), (10**6, False)])
+def test_every_request_of_the_trace_is_answered_once(in_band, window, spin):
     run = spec()
     with Server(window=window, outputs=40) as server:
-        result = load(server, run, in_band=in_band)
+        result = load(server, run, in_band=in_band, spin=spin)
     assert server.requests == JOBS + 5  # and each instance once, before
     assert result["outputs_checked"] == JOBS
     assert (result["model"] == run["job_models"]).all()

@@ -190,6 +190,26 @@ def test_on_the_fake_driver_outputs_are_the_engines(start, finish, launch, fake)
     assert result.provenance["plans"].keys() == {"small", "large"}
 
 
+@pytest.mark.parametrize("what", ["cost", "fit"])
+def test_the_benchmark_of_the_path(made, what):
+    program = ROOT / "benchmarks" / "triton.py"
+    arguments = ["--config", made[0], "--device", "made", "--mix", "both", "--jobs", 30]
+    arguments += ["--rates", 500, "--connections", 2]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", program, what, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    if what == "cost":
+        assert done.stdout.count("\n2.33.0 ") == 4  # two ways to send tensors, two rates
+    else:
+        assert "request_us: {latency: " in done.stdout
+        assert "median error over the loads: mean " in done.stdout
+
+
 # ---- faults of a run: one sentence, no result, nothing left
 
 

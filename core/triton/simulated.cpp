@@ -1,6 +1,7 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
@@ -34,7 +35,7 @@ class Simulated final : public Executor {
 
   ~Simulated() override {
     {
-      const std::lock_guard lock(mutex_);
+      const auto lock = take_lock();
       stop_ = true;
       due_.notify_one();
     }
@@ -69,15 +70,28 @@ class Simulated final : public Executor {
         due_.wait(lock);
       } else if (const TimeNs ahead = next - now(); ahead > (spins_ ? kWakesLateNs : 0)) {
         due_.wait_for(lock, std::chrono::nanoseconds(ahead - (spins_ ? kWakesLateNs : 0)));
-      } else if (ahead > 0) {
-        lock.unlock();
-        lock.lock();
       } else {
-        happen();
-        lock.unlock();  // who waits for the lock may have it
-        lock.lock();
+        if (ahead <= 0) happen();
+        give_way(lock, next);
       }
     }
+  }
+
+  // A mutex goes to who asks at the right moment, and this thread asks all the time. Until `next`,
+  // or somebody wants it.
+  void give_way(std::unique_lock<std::mutex>& lock, TimeNs next) {
+    lock.unlock();
+    while (wanting_ == 0 && now() < next) continue;
+    while (wanting_ > 0) std::this_thread::yield();
+    lock.lock();
+  }
+
+  // The lock, for a thread of the server's.
+  std::unique_lock<std::mutex> take_lock() {
+    ++wanting_;
+    std::unique_lock lock(mutex_);
+    --wanting_;
+    return lock;
   }
 
   void happen() {
@@ -100,7 +114,8 @@ class Simulated final : public Executor {
   void finish(std::int32_t instance, TimeNs late_ns);
 
   const Description description_;
-  std::mutex mutex_;  // of all that follows
+  std::atomic<int> wanting_{0};  // threads that wait for the mutex
+  std::mutex mutex_;             // of all that follows
   std::condition_variable due_;
   gpu::sim::SimDevice device_;
   int process_;
@@ -132,24 +147,22 @@ class Simulated::SimulatedInstance final : public ModelInstance {
 
   TimeNs execute(const std::vector<ConstBytes>& inputs,
                  const std::vector<Bytes>& outputs) override {
-    TimeNs late = 0;
+    done_ = false;
     {
-      std::unique_lock lock(on_.mutex_);
-      done_ = false;
+      const auto lock = on_.take_lock();
       port_.idle_until(on_.now());
       port_.submit(stream_, unit_);
       on_.due_.notify_one();
-      answered_.wait(lock, [this] { return done_; });
-      late = late_ns_;
     }
+    done_.wait(false);
     repeat(inputs, outputs);
-    return late;
+    return late_ns_;
   }
 
   void finish(TimeNs late_ns) {
-    done_ = true;
     late_ns_ = late_ns;
-    answered_.notify_one();
+    done_ = true;
+    done_.notify_one();
   }
 
  private:
@@ -157,9 +170,8 @@ class Simulated::SimulatedInstance final : public ModelInstance {
   gpu::Port& port_;
   gpu::StreamId stream_;
   gpu::WorkUnit unit_;
-  std::condition_variable answered_;
-  bool done_ = true;
-  TimeNs late_ns_ = 0;
+  std::atomic<bool> done_{true};
+  TimeNs late_ns_ = 0;  // before done_
 };
 
 void Simulated::finish(std::int32_t instance, TimeNs late_ns) {
@@ -167,7 +179,7 @@ void Simulated::finish(std::int32_t instance, TimeNs late_ns) {
 }
 
 std::unique_ptr<ModelInstance> Simulated::make_instance(std::size_t model) {
-  const std::lock_guard lock(mutex_);
+  const auto lock = take_lock();
   return std::make_unique<SimulatedInstance>(*this, model);
 }
 
