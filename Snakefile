@@ -10,6 +10,7 @@ configfile: "config/claims.yaml"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/plans.smk"
+include: "workflow/rules/triton.smk"
 include: "workflow/rules/run.smk"
 include: "workflow/rules/plot.smk"
 include: "workflow/rules/claims.smk"

@@ -108,6 +108,7 @@ class Bench:
             return
         from paella.hardware.session import Session
         from paella.hardware.settings import Hardware
+        from paella.triton.run import Servers
 
         a = self.arguments
         hardware = {
@@ -116,7 +117,9 @@ class Bench:
             "attempts": a.attempts,
             "other_gpu": a.other_gpu,
         }
-        self.session = Session(self.batches, decode(hardware, Hardware, "arguments"))
+        hardware = decode(hardware, Hardware, "arguments")
+        paced = a.backend == "paced"
+        self.session = Servers(hardware) if paced else Session(self.batches, hardware)
 
     def measure(self, repetition, load, label, iat_us, seed):
         """The row of a run, made now unless it is there already; None where time is up."""
@@ -160,7 +163,7 @@ class Bench:
         if len(latency) < len(output.job):
             raise PaellaError(f"only {len(latency)} of {len(output.job)} jobs have finished")
         row = {
-            "gpu": about.get("gpu", f"sim {self.arguments.device}"),
+            "gpu": about.get("gpu", f"{self.arguments.backend} {self.arguments.device}"),
             "throughput_rps": throughput_rps(output),
             "all_mean_ms": float(latency.mean()),
             "all_p50_ms": float(percentile(np.sort(latency), 0.5)),
@@ -311,7 +314,7 @@ def parse(argv):
     add = parser.add_argument
     add("systems", nargs="*", metavar="SYSTEM", help=f"names or variants ({' '.join(SYSTEMS)})")
     add("--reference", default="CUDA-MS", help="(CUDA-MS)")
-    add("--backend", default="sim", choices=("sim", "cuda"), help="(sim)")
+    add("--backend", default="sim", choices=("sim", "cuda", "paced"), help="(sim)")
     add("--device", default="h100", help="or a partition of it, as h100-40sm (h100)")
     add("--profile", help="kernel profile; default: the device's")
     add("--mix", default="fig11", help="(fig11)")

@@ -137,6 +137,7 @@ def test_the_same_run_gives_the_same_bytes(paella, empty_folder):
         "Paella-MS-kbk",
         "Paella",
         "CUDA-Graphs",
+        "Triton-Graphs",
         "Paella-seg",
     ],
 )

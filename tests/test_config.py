@@ -53,9 +53,12 @@ def test_systems_are_the_papers_in_its_order_and_ours():
     assert [name for name, s in systems.items() if s.origin == "paper"] == paper
     assert [name for name, s in systems.items() if s.origin == "ours"] == [
         "CUDA-Graphs",
+        "Triton-Graphs",
         "Paella-seg",
     ]
-    assert [name for name, s in systems.items() if s.modelled] == ["Triton"]
+    triton = ["Triton", "Triton-Graphs"]
+    assert [name for name, s in systems.items() if s.modelled] == triton
+    assert [name for name, s in systems.items() if s.server] == triton
 
 
 @pytest.mark.parametrize("name", ["Paella-SS", "Paella-MS-jbj", "Paella-MS-kbk", "Paella"])
@@ -80,7 +83,7 @@ def test_the_papers_dispatcher(name):
 
 
 def test_direct_systems():
-    for name in ("CUDA-SS", "CUDA-MS", "MPS", "Triton", "CUDA-Graphs"):
+    for name in ("CUDA-SS", "CUDA-MS", "MPS", "Triton", "CUDA-Graphs", "Triton-Graphs"):
         system = SHIPPED.system(name)
         assert system.submission == "direct"
         assert system.kernels == "plain"
@@ -88,8 +91,8 @@ def test_direct_systems():
         assert system.cap == (1 if name == "CUDA-SS" else None)
         assert system.hardware_queues == (None if name == "MPS" else 32)
         assert system.processes == ("per-model" if name == "MPS" else "shared")
-        assert system.threads == ("per-instance" if name == "Triton" else 1)
-        assert system.launch == ("graph" if name == "CUDA-Graphs" else "kernels")
+        assert system.threads == ("per-instance" if "Triton" in name else 1)
+        assert system.launch == ("graph" if "Graphs" in name else "kernels")
 
 
 def test_segments_are_ours():

@@ -177,7 +177,12 @@ def test_the_last_attempt_counts_even_if_disturbed(paella, monkeypatch):
 @pytest.mark.parametrize(
     ("system", "more", "device", "sentence"),
     [
-        ("Triton", (), "made", "Triton is modelled: it is for simulation only"),
+        (
+            "Triton",
+            ("--set", "server=null"),
+            "made",
+            "Triton is modelled: it is for simulation only",
+        ),
         ("MPS", ("--set", "sharing=time-slices"), "made", "MPS: on a GPU several processes share"),
         ("CUDA-MS", ("--set", "threads=2"), "made", "CUDA-MS: on a GPU one thread of a process"),
         ("Paella", ("--timeline",), "made", "a timeline is recorded in simulation only"),

@@ -14,5 +14,6 @@ void bind_ipc(pybind11::module_& m);
 void bind_ipc_client(pybind11::module_& m);
 void bind_live(pybind11::module_& m);
 void bind_load(pybind11::module_& m);
+void bind_triton(pybind11::module_& m);
 
 }  // namespace paella::bindings

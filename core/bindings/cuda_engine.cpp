@@ -38,6 +38,13 @@ class CudaEngine {
 
   void close() { device_.reset(); }
 
+  // Of every instance for its input, as its model gives them alone.
+  std::vector<py::bytes> outputs() const {
+    std::vector<py::bytes> all;
+    for (const std::string& of : device().outputs()) all.emplace_back(of);
+    return all;
+  }
+
   py::dict info() const {
     py::dict dict;
     dict["dead"] = failed_;
@@ -109,6 +116,7 @@ void bind_cuda_engine(py::module_& m) {
                          "Models loaded on a real GPU, and runs on it (paella.hardware).")
       .def(py::init<const py::list&, const py::dict&>(), py::arg("plans"), py::arg("options"))
       .def("run", &CudaEngine::run, py::arg("spec"))
+      .def("outputs", &CudaEngine::outputs)
       .def("close", &CudaEngine::close)
       .def_property_readonly("info", &CudaEngine::info);
 }

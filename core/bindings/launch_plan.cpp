@@ -11,18 +11,6 @@ namespace {
 
 namespace cuda = gpu::cuda;
 
-cuda::Place place(const std::string& space, std::size_t offset) {
-  if (space == "weights") return {cuda::Space::kWeights, 0, offset};
-  if (space == "arena") return {cuda::Space::kArena, 0, offset};
-  const std::size_t digits = space.find_first_of("0123456789");
-  const std::string kind = space.substr(0, digits);
-  if (digits == std::string::npos || (kind != "input" && kind != "output")) {
-    throw Error("a plan has no memory " + space);
-  }
-  return {kind == "input" ? cuda::Space::kInput : cuda::Space::kOutput,
-          std::stoul(space.substr(digits)), offset};
-}
-
 std::string read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::string bytes{std::istreambuf_iterator<char>(file), {}};
@@ -45,7 +33,7 @@ cuda::LaunchPlan launch_plan(const py::dict& d) {
   using At = std::pair<std::string, std::size_t>;
   for (const auto& [space, offset, bytes] :
        get<std::vector<std::tuple<std::string, std::size_t, std::size_t>>>(d, "outputs")) {
-    plan.outputs.push_back({place(space, offset), bytes});
+    plan.outputs.push_back({cuda::place_in(space, offset), bytes});
   }
   for (const py::handle item : get<py::list>(d, "kernels")) {
     const auto k = item.cast<py::dict>();
@@ -53,7 +41,7 @@ cuda::LaunchPlan launch_plan(const py::dict& d) {
                         get<std::array<unsigned, 3>>(k, "block"),
                         get<unsigned>(k, "dynamic_smem"), {}};
     for (const auto& [space, offset] : get<std::vector<At>>(k, "args")) {
-      launch.args.push_back(place(space, offset));
+      launch.args.push_back(cuda::place_in(space, offset));
     }
     plan.launches.push_back(std::move(launch));
   }

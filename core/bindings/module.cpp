@@ -15,4 +15,5 @@ PYBIND11_MODULE(_core, m) {
   paella::bindings::bind_ipc_client(m);
   paella::bindings::bind_live(m);
   paella::bindings::bind_load(m);
+  paella::bindings::bind_triton(m);
 }

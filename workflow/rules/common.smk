@@ -2,6 +2,7 @@ import sys
 
 from msgspec import to_builtins
 from paella.errors import PaellaError
+from paella.triton.releases import RELEASES, cache
 from paella.workflow_config import Workflow, engine_identity, number
 
 try:
@@ -30,6 +31,7 @@ RUNS = list(WORKFLOW.by_path.values())
 
 wildcard_constraints:
     experiment=one_of(WORKFLOW.experiments),
+    release=one_of(RELEASES),
     system=one_of(run.system for run in RUNS),
     sigma=one_of(number(run.sigma) for run in RUNS),
     point=one_of(run.point for run in RUNS),
@@ -50,6 +52,10 @@ def figures(name):
     if experiment.thresholds:
         return [f"{FIGURES}/{name}.pdf"]
     return [f"{FIGURES}/{name}_lns{number(sigma)}.pdf" for sigma in experiment.sigmas]
+
+
+def installed_triton(release):
+    return f"{cache()}/{release}/manifest.json"
 
 
 def planned(wildcards):

@@ -4,6 +4,7 @@
 rule run_system:
     input:
         lambda w: WORKFLOW.plans(w.experiment),
+        lambda w: [ancient(installed_triton(r)) for r in WORKFLOW.releases(w.system)],
     output:
         f"{RESULTS}/{RUN}.parquet",
     log:

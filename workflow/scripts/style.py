@@ -31,7 +31,7 @@ MODELS = {
     "inception_v3": "InceptionV3",
 }
 
-# Okabe and Ito's colours, black to CUDA-MS and the strongest to Paella, and two of Paul Tol's.
+# Okabe and Ito's colours, black to CUDA-MS and the strongest to Paella, and three of Paul Tol's.
 SYSTEMS = {
     "CUDA-SS": ("#B0B0B0", "s"),
     "CUDA-MS": ("#000000", "o"),
@@ -42,10 +42,11 @@ SYSTEMS = {
     "Paella-MS-kbk": ("#0072B2", "X"),
     "Paella": ("#D55E00", "*"),
     "CUDA-Graphs": ("#7A4B1E", "h"),
+    "Triton-Graphs": ("#DDCC77", "<"),
     "Paella-seg": ("#882255", "p"),
 }
 MORE_COLOURS = ("#999933", "#332288", "#AA4499", "#117733", "#44AA99")
-MORE_MARKERS = ("<", ">", "d", "8", "H")
+MORE_MARKERS = (">", "1", "d", "8", "H")
 
 
 @dataclass(frozen=True)

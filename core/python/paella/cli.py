@@ -127,7 +127,7 @@ def _arrivals_arguments(add: Add) -> None:
 
 
 def _run_arguments(add: Add) -> None:
-    add("--backend", default="sim", help="sim or cuda, this machine's GPU; default: sim")
+    add("--backend", default="sim", help="sim, paced, or cuda, this machine's GPU; default: sim")
     _profile(add)
     add("--system", required=True, help="see paella systems")
     _requests(add)
@@ -267,6 +267,19 @@ def _profile_arguments(add: Add) -> None:
     add("--resume", action="store_true", help="keep the models that were measured already")
 
 
+def _triton_arguments(add: Add) -> None:
+    add("action", choices=("install", "start", "stop", "status"), help="what to do")
+    add("--release", default="2.33.0", metavar="X.Y.Z", help="of the server; default: 2.33.0")
+    add("--wheel", metavar="FILE", help="install: the package, where pip is not to fetch it")
+    add("--execute", default="sim", choices=("sim", "empty"), help="start: what models do")
+    _profile(add)
+    add("--mix", default="fig11", help="start: models and instances; default: fig11")
+    add("--grpc-port", type=int, metavar="N", help="start: default: a free one")
+    add("--http-port", type=int, metavar="N", help="start: default: a free one")
+    add("--pid", type=int, metavar="N", help="stop: this one; default: all that were started")
+    _json(add)
+
+
 COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], Callable, str]] = {
     "systems": (commands.systems, _json, "systems: ways to serve"),
     "models": (commands.models, _models_arguments, "models of a kernel profile"),
@@ -287,6 +300,7 @@ COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], Callable, 
     "tune": (commands.tune, _tune_arguments, "find the best tile of each contraction on this GPU"),
     "check": (commands.check, _check_arguments, "compare a plan on this GPU with onnxruntime"),
     "profile": (commands.profile, _profile_arguments, "measure plans and host costs on this GPU"),
+    "triton": (commands.triton, _triton_arguments, "NVIDIA's Triton server, as a baseline"),
     "doctor": (commands.doctor, _json, "what this machine can run, and what is missing"),
 }
 

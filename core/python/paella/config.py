@@ -179,6 +179,19 @@ def check_policy(policy: Mapping[str, str | float]) -> None:
         raise ConfigError(str(e)) from None
 
 
+def _with_instances(mix: Mix, system: System) -> Mix:
+    """The mix with as many instances as a server of its own is to have."""
+    factor = system.server.instances if system.server else 1.0
+    if factor == 1:
+        return mix
+    counts = [max(1, round(factor * entry.instances)) for entry in mix.models]
+    models = [
+        msgspec.structs.replace(entry, instances=count)
+        for entry, count in zip(mix.models, counts, strict=True)
+    ]
+    return msgspec.structs.replace(mix, models=models)
+
+
 def resolve(spec: RunSpec, config: Config | None = None) -> Run:
     """The spec with everything it names, checked as a whole."""
     spec = decode(msgspec.to_builtins(spec), RunSpec, "run")
@@ -186,7 +199,7 @@ def resolve(spec: RunSpec, config: Config | None = None) -> Run:
     system = config.system(spec.system, spec.overrides)
     if system.policy is not None:
         check_policy(system.policy)
-    mix = config.mix(spec.mix)
+    mix = _with_instances(config.mix(spec.mix), system)
     device = config.device(spec.device)
     reference = config.reference(device)
     profile = config.profile(spec.profile or device.profile)

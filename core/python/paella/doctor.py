@@ -50,6 +50,7 @@ def examine() -> tuple[list[Part], list[Ability]]:
         _package("cupy", "cupy-cuda13x"),
         _program("MPS control", ("nvidia-cuda-mps-control",), None),
         _cuda_backend(),
+        _triton(),
     ]
     lacking = {part.name for part in parts if not part.found}
 
@@ -67,6 +68,8 @@ def examine() -> tuple[list[Part], list[Ability]]:
         ability("profile a GPU (paella profile)", "engine", "CUDA driver", "cupy"),
         ability("serve on a GPU", *gpu),
         ability("serve with MPS on a GPU", *gpu, "MPS control"),
+        ability("serve with Triton (paella run --backend paced)", "engine", "Triton server"),
+        ability("serve with Triton on a GPU", *gpu, "Triton server"),
     ]
 
 
@@ -85,6 +88,14 @@ def _engine() -> Part:
 def _cuda_backend() -> Part:
     has = "cuda" in get_args(Backend)
     return Part("cuda backend", has, "yes" if has else "this version simulates only")
+
+
+def _triton() -> Part:
+    from paella.triton.install import installed
+    from paella.triton.releases import RELEASES
+
+    there = [f"{v}, {installed(v)}" for v in RELEASES if installed(v)]
+    return Part("Triton server", bool(there), "; ".join(there) or "see paella triton install")
 
 
 def _package(name: str, distribution: str | None = None) -> Part:

@@ -117,7 +117,7 @@ def metadata(run: Run, output: RunOutput) -> dict[str, Any]:
         "device": run.device.name,
         "device_label": run.device.label,
         "device_provenance": run.device.provenance,
-        "modelled": run.system.modelled,
+        "modelled": run.system.modelled and run.spec.backend == "sim",
         "seed": run.spec.seed,
     }
     return {

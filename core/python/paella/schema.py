@@ -314,6 +314,15 @@ class RequestPath(Strict):
     response: NonNegative = 0.0
 
 
+class InferenceServer(Strict):
+    """NVIDIA's Triton, where the system is served by the real one."""
+
+    release: str = "2.33.0"
+    tensors: Literal["shared", "in-band"] = "shared"  # with the client in shared memory, or sent
+    connections: Count = 4  # of the client
+    instances: Positive = 1.0  # times those of the mix, one of each model at least
+
+
 class System(Strict):
     """A way to serve, composed of submission path, policy, admission, unit and streams."""
 
@@ -338,6 +347,7 @@ class System(Strict):
     cap: Count | None = None  # None: the mix's
     slo_factor: Positive = 5.0  # a job's deadline: its due time + so many times its time alone
     request_us: RequestPath = RequestPath()
+    server: InferenceServer | None = None  # what serves it on a GPU, or paced
 
     def __post_init__(self):
         if isinstance(self.notify, BlockNotes) and self.kernels != "instrumented":
@@ -355,7 +365,9 @@ class System(Strict):
 
 # ---- runs
 
-Backend = Literal["sim", "cuda", "null"]  # null: nothing is done; of paella serve only
+# Simulated in virtual time; this machine's GPU; Triton's own server with a simulated GPU behind it
+# that keeps pace with the wall clock; nothing at all, of paella serve only.
+Backend = Literal["sim", "cuda", "paced", "null"]
 Arrival = Literal["lognormal", "exponential", "batch", "closed-loop"]
 
 

@@ -15,7 +15,7 @@ from msgspec import Meta
 from paella.config import Config, resolve
 from paella.errors import ConfigError, unknown
 from paella.reading import decode
-from paella.schema import Backend, Count, NonNegative, Positive, RunSpec, Strict
+from paella.schema import Backend, Count, NonNegative, Positive, RunSpec, Strict, System
 
 ALL = "All"  # in place of a model: all jobs of a run together
 WHERE = "workflow configuration"  # in errors: several files make it
@@ -165,6 +165,8 @@ class Workflow:
     def __init__(self, raw: dict[str, Any], config: Config | None = None):
         self.config = config or Config()
         self.settings = _settings(raw)
+        if self.settings.backend not in ("sim", "cuda"):
+            raise ConfigError(f"{WHERE}: backend: {self.settings.backend} is not for figures")
         self.device = self.config.device(self.settings.device)
         self.profile = self.config.profile(self.settings.profile or self.device.profile)
         self.experiments = self.settings.experiments
@@ -265,11 +267,17 @@ class Workflow:
                 raise unknown(f"model in the panels of {experiment.name}:", name, models)
         for system in experiment.systems:
             self.digest(experiment.name, system)
-            if self.settings.backend == "cuda" and self.config.system(system).modelled:
-                raise ConfigError(
-                    f"{WHERE}: experiments.{experiment.name}: {system} is modelled: "
-                    "it is for simulation only"
-                )
+            self._check_served(experiment, self.config.system(system))
+
+    def _check_served(self, experiment: Experiment, system: System) -> None:
+        backend, where = self.settings.backend, f"{WHERE}: experiments.{experiment.name}"
+        if backend == "cuda" and system.modelled and system.server is None:
+            raise ConfigError(f"{where}: {system.name} is modelled: it is for simulation only")
+
+    def releases(self, system: str) -> list[str]:
+        """The server that a system's runs need, if any."""
+        server = self.config.system(system).server
+        return [server.release] if server and self.settings.backend == "cuda" else []
 
 
 def _settings(raw: dict[str, Any]) -> WorkflowConfig:
@@ -295,6 +303,8 @@ def engine_identity(backend: Backend = "sim") -> str:
 
     made_by = [Path(module.__file__) for module in (_core, simulation)]
     if backend == "cuda":
-        made_by += sorted((Path(simulation.__file__).parent / "hardware").glob("*.py"))
+        package = Path(simulation.__file__).parent
+        for folder in ("hardware", "serving", "triton"):
+            made_by += sorted((package / folder).glob("*.py"))
     build = hashlib.sha256(b"".join(path.read_bytes() for path in made_by)).hexdigest()[:8]
     return f"{paella.__version__} {build}"

@@ -5,6 +5,7 @@ from paella.commands.kernels import check, compile_, profile, tune, zoo
 from paella.commands.results import compare, export, import_, summary, trace
 from paella.commands.runs import arrivals, run
 from paella.commands.serving import load, serve, top
+from paella.commands.triton import triton
 
 __all__ = [
     "arrivals",
@@ -25,6 +26,7 @@ __all__ = [
     "systems",
     "top",
     "trace",
+    "triton",
     "tune",
     "zoo",
 ]

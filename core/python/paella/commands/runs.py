@@ -59,6 +59,7 @@ def arrivals(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> None:
     from paella.config import parse_overrides, resolve
     from paella.files import check_writable
+    from paella.hardware.settings import Hardware
     from paella.reading import decode
     from paella.results import metadata, source, timeline_path, write_run
     from paella.schema import RunSpec
@@ -78,19 +79,23 @@ def run(args: argparse.Namespace) -> None:
     given = {"plans": args.plans, "cores": args.cores, "attempts": args.attempts}
     given |= {"watchdog_s": args.watchdog}
     given = {name: value for name, value in given.items() if value is not None}
-    if given and resolved.spec.backend != "cuda":
+    path = _path(args, resolved)
+    if given and resolved.spec.backend == "sim":
         raise UsageError(f"--{next(iter(given))} is for --backend cuda")
+    hardware = decode(given, Hardware, "run")
     with progress(f"{args.system} on {args.device}, {args.jobs} jobs ..."):
-        if _path(args, resolved) == "server":
-            from paella.hardware.settings import Hardware
-            from paella.serving import path
+        if path == "Triton":
+            from paella.triton import run as triton
 
-            output = path.run(resolved, decode(given, Hardware, "run"), args.config)
+            output = triton.run(resolved, hardware)
+        elif path == "server":
+            from paella.serving import path as served
+
+            output = served.run(resolved, hardware, args.config)
         elif resolved.spec.backend == "cuda":
             from paella.hardware import session
-            from paella.hardware.settings import Hardware
 
-            output = session.run(resolved, decode(given, Hardware, "run"))
+            output = session.run(resolved, hardware)
         else:
             from paella import simulation
 
@@ -104,6 +109,12 @@ def _path(args: argparse.Namespace, run: Any) -> str:
     dispatcher = run.system.submission == "dispatcher"
     if run.spec.backend == "null":
         raise UsageError("backend null is for paella serve")
+    if run.system.server is not None and run.spec.backend != "sim":
+        if args.path:
+            raise UsageError(f"{args.system} has a server of its own: --path is not for it")
+        return "Triton"
+    if run.spec.backend == "paced":
+        raise UsageError(f"--backend paced is for Triton, and not for {args.system}")
     if args.path == "server" and not dispatcher:
         raise UsageError(f"{args.system} has no dispatcher: it is a client process itself")
     default = "server" if dispatcher and run.spec.backend == "cuda" else "in-process"

@@ -14,14 +14,14 @@ STATE_KEEPS_S = 5.0  # from the end of a run to the beginning of the next
 
 
 class Attempts:
-    """For runs of one process, one after the other."""
+    """For runs of one process, one after the other; without a GPU, nothing is looked at."""
 
-    def __init__(self, most: int):
-        self._most = most
+    def __init__(self, most: int, gpu: bool = True):
+        self._most, self._gpu = most, gpu
         self._state: tuple[float, dict[str, Any]] = (-STATE_KEEPS_S, {})  # when, what
 
     def least_disturbed(self, run: Run, attempt: Callable[[], RunOutput]) -> RunOutput:
-        """Of up to so many, until one is not disturbed at all."""
+        """Of up to so many, until one is not disturbed at all, as far as it may know itself."""
         outputs: list[RunOutput] = []
         while len(outputs) < self._most:
             outputs.append(self._watched(run, attempt))
@@ -41,12 +41,15 @@ class Attempts:
             "begun": begun,
             "gpu_before": before,
             "gpu_after": after,
-            "disturbed": machine.disturbances(before, after, output.counters, dispatcher),
+            "disturbed": output.provenance.get("disturbed", [])
+            + machine.disturbances(before, after, output.counters, dispatcher),
         }
         return output
 
     def _state_now(self, keeps_s: float) -> dict[str, Any]:
         """The GPU's clocks and temperature, asked for unless known for less than `keeps_s`."""
+        if not self._gpu:
+            return {}
         asked_s, state = self._state
         if time.monotonic() - asked_s >= keeps_s:
             state = machine.state()

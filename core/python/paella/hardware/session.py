@@ -11,13 +11,12 @@ from paella.hardware.attempts import Attempts
 from paella.hardware.cores import assign, keep_off, parse_cores
 from paella.hardware.plans import architecture, engine_plan, identity, read_plans
 from paella.hardware.processes import ProcessPerModel
-from paella.hardware.settings import Hardware
+from paella.hardware.settings import Hardware, limit_s
 from paella.profiler.machine import host
 from paella.results import RunOutput
 from paella.schema import Run
 from paella.simulation import specification
-
-SLOWEST_JOB_S = 0.05  # of all jobs of a run, on average; a run that takes longer has stopped
+from paella.triton.run import Servers
 
 
 def run(run: Run, hardware: Hardware) -> RunOutput:
@@ -33,23 +32,27 @@ class Session:
     """
 
     def __init__(self, runs: list[Run], hardware: Hardware):
-        first = runs[0]
+        # Triton's bring instances of their own, and a process to serve them.
+        own = [one for one in runs if one.system.server is None]
+        first = (own or runs)[0]
         for one in runs:
-            engines.check_supported(one)
-            if (one.device, one.mix, one.profile) != (first.device, first.mix, first.profile):
+            if _shared(one) != _shared(first):
                 raise ConfigError("runs of one session have one device, mix and profile")
+        for one in own:
+            engines.check_supported(one)
         self.hardware = hardware
         self._engines: dict[str, engines.OneProcess | ProcessPerModel] = {}
         self._attempts = Attempts(hardware.attempts)
         self._models = [entry.model for entry in first.mix.models]
         self._cores = parse_cores(hardware.cores)
         self._plans = read_plans(hardware.plans, self._models, first.profile)
-        engines.set_environment(runs)
+        engines.set_environment(own)
         mps.refuse_other_daemon()
         self._gpu = machine.present(hardware.gpu)
         self._partition_sms = machine.partition_sms(first, self._gpu, hardware.other_gpu)
         self._arch = architecture(self._plans, self._gpu["compute_capability"])
         self._instances = [entry.instances for entry in first.mix.models]
+        self._servers = Servers(hardware, self._cores)
 
     def __enter__(self) -> Session:
         return self
@@ -59,12 +62,15 @@ class Session:
 
     def close(self) -> None:
         """Ends what runs for this session; may be called again."""
+        self._servers.close()
         for engine in self._engines.values():
             engine.close()
         self._engines = {}
 
     def run(self, run: Run) -> RunOutput:
         """One run; the least disturbed of its attempts."""
+        if run.system.server is not None:
+            return self._servers.run(run)
         engine = self._engine(run)
         return self._attempts.least_disturbed(run, lambda: self._attempt(run, engine))
 
@@ -73,7 +79,7 @@ class Session:
             "watchdog_s": self.hardware.watchdog_s,
             "check_outputs": True,
         }
-        result = engine.run(spec, _limit_s(spec, self.hardware.watchdog_s))
+        result = engine.run(spec, limit_s(spec, self.hardware.watchdog_s))
         return RunOutput.of(run, result, result["counters"], self._provenance(engine))
 
     # ---- engines, each made when it is first needed
@@ -138,9 +144,7 @@ class Session:
         }
 
 
-def _limit_s(spec: dict[str, Any], watchdog_s: float) -> float:
-    """How long a run may take before it counts as stopped, whatever its engine says."""
-    due = spec["job_due_ns"]
-    trace_s = float(due[-1]) / 1e9 if len(due) else 0.0
-    think_s = spec["think_ns"] / 1e9 * len(due)
-    return 60 + watchdog_s + 2 * trace_s + think_s + SLOWEST_JOB_S * len(due)
+def _shared(run: Run) -> tuple[Any, ...]:
+    """What runs of a session have in common."""
+    shares = [(entry.model, entry.proportion) for entry in run.mix.models]
+    return run.device, run.profile, run.mix.cap, shares

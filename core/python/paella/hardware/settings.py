@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
 
@@ -26,3 +26,14 @@ class Hardware(Strict):
     watchdog_s: Positive = 20.0  # without progress, while there is work on the GPU
     other_gpu: bool = False  # of another name than the profile's, with as many SMs
     inputs_seed: Count = 1
+
+
+SLOWEST_JOB_S = 0.05  # of all jobs of a run, on average; a run that takes longer has stopped
+
+
+def limit_s(spec: dict[str, Any], watchdog_s: float) -> float:
+    """How long a run may take before it counts as stopped, whatever its engine says."""
+    due = spec["job_due_ns"]
+    trace_s = float(due[-1]) / 1e9 if len(due) else 0.0
+    think_s = spec["think_ns"] / 1e9 * len(due)
+    return 60 + watchdog_s + 2 * trace_s + think_s + SLOWEST_JOB_S * len(due)

@@ -139,6 +139,14 @@ CudaDevice::Loaded CudaDevice::load(LaunchPlan plan, std::int32_t instances,
   return loaded;
 }
 
+std::vector<std::string> CudaDevice::outputs() const {
+  std::vector<std::string> all;
+  for (const Loaded& loaded : models_) {
+    for (const auto& instance : loaded.instances) all.push_back(instance->outputs());
+  }
+  return all;
+}
+
 void CudaDevice::install(std::int32_t model, Loaded loaded) {
   const auto m = static_cast<std::size_t>(model);
   if (m >= models_.size()) models_.resize(m + 1);

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
-#include <random>
 
 #include "paella/error.hpp"
+#include "paella/gpu/drawn_input.hpp"
 
 namespace paella::gpu::cuda {
 namespace {
@@ -107,11 +107,18 @@ Instance::Instance(const LoadedModel& model, NoteRing& notes, std::int32_t slot,
   }
   host_input_ = std::make_unique<MappedMemory>(std::max<std::size_t>(input_bytes(plan), 1));
   host_output_ = std::make_unique<MappedMemory>(std::max<std::size_t>(output_bytes(plan), 1));
-  std::mt19937_64 random(seed);
-  auto* input = host_input_->as<float>();
-  for (std::size_t i = 0; i < input_bytes(plan) / sizeof(float); ++i) {
-    input[i] = static_cast<float>(random() >> 40) * 0x1p-23f - 1;
+  auto* at = host_input_->as<unsigned char>();
+  for (const std::size_t bytes : plan.inputs) {
+    host_inputs_.emplace_back(at, bytes);
+    at += aligned(bytes);
   }
+  at = host_output_->as<unsigned char>();
+  for (const Output& output : plan.outputs) {
+    host_outputs_.emplace_back(at, output.bytes);
+    at += aligned(output.bytes);
+  }
+  DrawnInput drawn(seed);
+  for (const Bytes input : host_inputs_) drawn.draw(input);
   parameters_.resize(plan.launches.size());
   graphs_.resize(plan.launches.size() + 1);
   for (std::size_t k = 0; k < plan.launches.size(); ++k) {
@@ -249,6 +256,15 @@ void Instance::make_reference(Stream stream) {
 
 void Instance::poison() {
   std::memset(host_output_->as<void>(), kPoison, output_bytes(model_.plan()));
+}
+
+std::string Instance::outputs() const {
+  std::string all;
+  for (const Bytes output : host_outputs_) {
+    const auto offset = output.data() - host_output_->as<unsigned char>();
+    all.append(reference_.begin() + offset, reference_.begin() + offset + output.size());
+  }
+  return all;
 }
 
 bool Instance::right() const {

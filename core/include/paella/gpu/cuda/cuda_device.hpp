@@ -108,6 +108,9 @@ class CudaDevice {
   int sms() const { return context_.sms(); }
   // Of the time in submit(), so far, what went to the driver's calls and to looking at outputs.
   TimeNs outside_ns() const { return outside_ns_; }
+  // As the models give them alone, by model and instance, whose inputs are drawn from one seed after
+  // the other.
+  std::vector<std::string> outputs() const;
   // Of all models, those to come included.
   std::int32_t instances() const { return slots_; }
 

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -59,6 +60,12 @@ class Instance {
   // Before the next job, so that an output that does not come is seen.
   void poison();
   bool right() const;
+  // What make_reference() kept, one output behind the other.
+  std::string outputs() const;
+  // Page-locked memory that jobs copy in from and out to.
+  using Bytes = std::span<unsigned char>;
+  const std::vector<Bytes>& host_inputs() const { return host_inputs_; }
+  const std::vector<Bytes>& host_outputs() const { return host_outputs_; }
 
   const LoadedModel& model() const { return model_; }
   std::int32_t slot() const { return slot_; }
@@ -94,6 +101,7 @@ class Instance {
   OwnedMemory arena_;
   std::vector<OwnedMemory> inputs_, outputs_;
   std::unique_ptr<MappedMemory> host_input_, host_output_;
+  std::vector<Bytes> host_inputs_, host_outputs_;  // the tensors in them
   std::vector<Parameters> parameters_;
   std::vector<unsigned char> reference_;
   std::vector<std::vector<Executable>> graphs_;  // by first kernel

@@ -17,6 +17,9 @@ struct Place {
   std::size_t offset = 0;
 };
 
+// In the space that a plan calls weights, arena, inputN or outputN; Error for any other name.
+Place place_in(const std::string& space, std::size_t offset);
+
 struct Launch {
   std::string symbol;
   std::array<unsigned, 3> grid{1, 1, 1};

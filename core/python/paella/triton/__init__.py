@@ -1,0 +1,1 @@
+"""NVIDIA's Triton Inference Server, as a baseline: docs/triton.md."""
