@@ -46,8 +46,8 @@ PAELLA_DEVICE unsigned paella_inc(unsigned* p, unsigned last) { return inc(p, la
 PAELLA_DEVICE unsigned paella_inc_acq_rel(unsigned* p, unsigned last) {
   return inc(p, last, std::memory_order_acq_rel);
 }
-PAELLA_DEVICE void paella_red64(unsigned long long* p, unsigned long long v) {
-  std::atomic_ref(*p).fetch_add(v, kRelaxed);
+PAELLA_DEVICE unsigned long long paella_add64(unsigned long long* p, unsigned long long v) {
+  return std::atomic_ref(*p).fetch_add(v, kRelaxed);
 }
 PAELLA_DEVICE unsigned long long paella_add64_release(unsigned long long* p, unsigned long long v) {
   return std::atomic_ref(*p).fetch_add(v, std::memory_order_release);
@@ -60,9 +60,6 @@ PAELLA_DEVICE unsigned paella_load_sys(unsigned long long at) {
 }
 PAELLA_DEVICE void paella_store_sys(unsigned long long at, unsigned v) {
   paella_store(reinterpret_cast<unsigned*>(at), v);
-}
-PAELLA_DEVICE void paella_red_sys(unsigned long long at, unsigned v) {
-  paella_add(reinterpret_cast<unsigned*>(at), v);
 }
 PAELLA_DEVICE void paella_store64_sys(unsigned long long at, unsigned long long v) {
   std::atomic_ref(*reinterpret_cast<unsigned long long*>(at)).store(v, kRelaxed);

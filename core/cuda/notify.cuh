@@ -20,10 +20,7 @@
 //   placed[slot]    launches of the slot all of whose blocks have been placed. At level 1 the block
 //                   with the highest linear index says so when it starts: the hardware places
 //                   blocks in that order, but nothing promises it, so this is a hint for
-//                   scheduling and orders no memory. At level n it is counted. The block adds 1
-//                   and waits for nothing. On all GPUs named below such an addition to mapped
-//                   memory is atomic among the GPU's own; it need not be for the host, which only
-//                   reads.
+//                   scheduling and orders no memory. At level n it is counted.
 //
 // Messages (mapped host memory): a ring of 2^k 64-bit words, count | slot << 32 | kind << 62 |
 //   phase << 63; kind 0 is started, 1 finished. Message m lies at m mod 2^k, and its phase is 1 in
@@ -41,8 +38,9 @@
 //     placement adds one launch less the number of its blocks; every block that ends (at level n
 //     every group) adds itself. So the low half is back at zero when the last one ends and at no
 //     end before it: until the placement it counts up and lacks at least the block that tells.
-//     The last one's addition returns the launches so far. Nothing is fetched when a block begins,
-//     and nothing is reset.
+//     Both additions return the launches so far. Nothing is reset.
+//   - Words are stored and never added to: few GPUs have atomics on host memory, and at a smaller
+//     scope than the system's they held back the flags beside them, on an H100 for up to a second.
 //   - bar.sync makes the writes of all threads of a block precede, in causality order, what its
 //     thread 0 does afterwards.
 //   - At level 1 thread 0 then does atom.release.gpu on `done`. The atomics on `done` are a chain
@@ -61,7 +59,7 @@
 //     outnumber what was taken from `free`, so no message is overwritten unread.
 //   - Counters are back at zero before the flag is written, so who has seen the flag may launch on
 //     the same slot in another stream.
-//   - The addition to placed[slot] precedes its block's release, and so the flag: who has acquired
+//   - The write of placed[slot] precedes its block's release, and so the flag: who has acquired
 //     finished[slot] sees at least as many launches placed.
 // Needs sm_70 or newer.
 
@@ -159,9 +157,13 @@ PAELLA_DEVICE unsigned paella_inc_acq_rel(unsigned* p, unsigned last) {
   return before;
 }
 
-PAELLA_DEVICE void paella_red64(unsigned long long* p, unsigned long long v) {
-  asm volatile("red.relaxed.gpu.global.add.u64 [%0], %1;" ::"l"(paella_address(p)), "l"(v)
+PAELLA_DEVICE unsigned long long paella_add64(unsigned long long* p, unsigned long long v) {
+  unsigned long long before;
+  asm volatile("atom.relaxed.gpu.global.add.u64 %0, [%1], %2;"
+               : "=l"(before)
+               : "l"(paella_address(p)), "l"(v)
                : "memory");
+  return before;
 }
 
 PAELLA_DEVICE unsigned long long paella_add64_release(unsigned long long* p, unsigned long long v) {
@@ -191,10 +193,6 @@ PAELLA_DEVICE unsigned paella_load_sys(unsigned long long at) {
 
 PAELLA_DEVICE void paella_store_sys(unsigned long long at, unsigned v) {
   asm volatile("st.relaxed.sys.global.u32 [%0], %1;" ::"l"(at), "r"(v) : "memory");
-}
-
-PAELLA_DEVICE void paella_red_sys(unsigned long long at, unsigned v) {
-  asm volatile("red.relaxed.sys.global.add.u32 [%0], %1;" ::"l"(at), "r"(v) : "memory");
 }
 
 PAELLA_DEVICE void paella_store64_sys(unsigned long long at, unsigned long long v) {
@@ -289,8 +287,8 @@ PAELLA_DEVICE void paella_begin(PaellaSlot* slot, unsigned long long words, unsi
     return;
   }
   // This block's own end comes later, so the launch is counted before its last block ends.
-  paella_red64(&slot->done, (1ull << 32) - blocks);
-  paella_red_sys(words + 4, 1);
+  const unsigned long long done = paella_add64(&slot->done, (1ull << 32) - blocks);
+  paella_store_sys(words + 4, static_cast<unsigned>(done >> 32) + 1);
 }
 
 // Not inlined: in the company of this code ptxas schedules a kernel's own loops worse, up to 10 % of
