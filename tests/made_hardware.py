@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,8 +36,11 @@ def command(*arguments: Any, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def write_folder(folder: Path) -> tuple[Path, Path]:
-    """Configuration and plans; device made is the fake GPU, made-half 8 of its SMs."""
+def write_folder(
+    folder: Path, gpu: dict[str, Any] = GPU, write: Callable[..., Any] | None = None
+) -> tuple[Path, Path]:
+    """Configuration and plans; device made is the GPU, by default the fake one, made-half 8 of its
+    SMs. `write` makes a plan in a folder, of so many kernels."""
     config, plans = folder / "config", folder / "plans"
     (config / "devices").mkdir(parents=True)
     (config / "kernels").mkdir()
@@ -51,7 +55,7 @@ def write_folder(folder: Path) -> tuple[Path, Path]:
     (config / "mixes.yaml").write_text(yaml.safe_dump({"both": mix}))
     device = yaml.safe_load((CONFIG / "devices" / "h100.yaml").read_text())
     device |= {"label": "Made", "profile": "made"}
-    device["sm"]["count"] = SMS
+    device["sm"]["count"] = gpu["sms"]
     for name, more in {
         "made": device,
         "made-half": _part("partition", 8),
@@ -59,8 +63,11 @@ def write_folder(folder: Path) -> tuple[Path, Path]:
     }.items():
         (config / "devices" / f"{name}.yaml").write_text(yaml.safe_dump(more))
     profile = {
-        "device": {"name": GPU["name"], "sms": SMS},
-        "models": {name: _profile(plans, name, count) for name, count in KERNELS.items()},
+        "device": {"name": gpu["name"], "sms": gpu["sms"]},
+        "models": {
+            name: _profile((write or _write_plan)(plans / name, kernels=count))
+            for name, count in KERNELS.items()
+        },
     }
     (config / "kernels" / "made.json").write_bytes(msgspec.json.encode(profile))
     return config, plans
@@ -71,7 +78,7 @@ def _part(provenance: str, sms: int) -> dict[str, Any]:
     return {"base": "made", "sm": {"count": sms}, **about}
 
 
-def _write_plan(folder: Path, kernels: int) -> dict[str, Any]:
+def _write_plan(folder: Path, kernels: int) -> Path:
     """A plan whose modules are what the fake driver runs."""
     path = write_plan(folder, kernels=kernels, name=folder.name, arch=ARCH) / "plan.json"
     plan = msgspec.json.decode(path.read_bytes())
@@ -82,11 +89,11 @@ def _write_plan(folder: Path, kernels: int) -> dict[str, Any]:
         (folder / compiled[kind]).write_text(text)
         compiled["sha256"][kind] = sha256(text.encode()).hexdigest()
     path.write_bytes(msgspec.json.encode(plan))
-    return plan
+    return folder
 
 
-def _profile(plans: Path, name: str, kernels: int) -> dict[str, Any]:
-    plan = _write_plan(plans / name, kernels)
+def _profile(folder: Path) -> dict[str, Any]:
+    plan = msgspec.json.decode((folder / "plan.json").read_bytes())
     return {
         "kernels": [
             {"name": k["name"], "grid": k["grid"], "block": k["block"]}

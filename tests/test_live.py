@@ -2,11 +2,11 @@
 
 import signal
 import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from ipc_tools import fresh_name
+from live_tools import WORKLOAD, run, serving
 from made_hardware import command, write_folder
 from made_onnx import dense
 from test_driver import build_fake, fake  # noqa: F401 - fixtures
@@ -19,37 +19,10 @@ from paella.serving.load import stats
 from paella.serving.names import ServingError
 
 
-def run(*arguments, status=0, **environment):
-    process = command(*arguments, **environment)
-    out, said = process.communicate(timeout=120)
-    assert process.returncode == status, said
-    return said if status else out
-
-
-@contextmanager
-def serving(*arguments, status=0, **environment):
-    """A server's name; it has to end so when it is told to."""
-    name = fresh_name()
-    process = command("serve", "--name", name, *arguments, **environment)
-    try:
-        line = process.stdout.readline()
-        assert line.startswith(f"serving as {name}: "), process.stderr.read()
-        yield name, process
-        process.terminate()
-        process.wait(60)
-        assert process.returncode == status, process.stderr.read()
-    finally:
-        process.kill()
-        process.communicate()
-
-
 @pytest.fixture
 def made(tmp_path):
     config, plans = write_folder(tmp_path)
     return ["--config", config, "--device", "made", "--system"], plans
-
-
-WORKLOAD = ["--mix", "both", "--iat", 300, "--jobs", 60]
 
 
 @pytest.mark.parametrize("system", ["Paella", "Paella-MS-jbj", "Paella-SS", "Paella-seg"])

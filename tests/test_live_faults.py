@@ -12,8 +12,10 @@ import onnx
 import pytest
 import yaml
 from ipc_tools import fresh_name
+from live_tools import serving
+from made_hardware import command
 from onnx import TensorProto, helper, numpy_helper
-from test_live import command, made, serving  # noqa: F401 - a fixture
+from test_live import made  # noqa: F401 - a fixture
 
 import paella
 from paella import _core
