@@ -22,7 +22,6 @@
 #include <memory>
 #include <mutex>
 #include <set>
-#include <sstream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -279,14 +278,15 @@ FAKE cuCtxSynchronize() {
 FAKE cuModuleLoadData(void** module, const void* image) {
   if (int answer = number("FAKE_CUDA_IMAGE")) return answer;
   auto* made = new Module{static_cast<const char*>(image), {}};
-  std::istringstream lines(made->text);
-  std::string word, kind;
-  while (lines >> word) {
-    if (word != "kernel") continue;
+  // No stream of the standard library: a compiler that links it statically breaks its locales here.
+  for (const char* line = made->text.c_str(); line; line = std::strchr(line, '\n')) {
+    line += *line == '\n';
+    char symbol[256] = "", kind[256] = "";
     auto function = std::make_unique<Function>();
-    lines >> function->symbol >> function->arguments >> kind;
+    if (std::sscanf(line, "kernel %255s %d %255s", symbol, &function->arguments, kind) != 3) continue;
+    function->symbol = symbol;
     function->listed = true;
-    function->instrumented = kind == "instrumented";
+    function->instrumented = std::strcmp(kind, "instrumented") == 0;
     made->functions.push_back(std::move(function));
   }
   if (made->functions.empty() && made->text.find(".target sm_75") == std::string::npos) {

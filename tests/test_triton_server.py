@@ -192,7 +192,7 @@ def test_on_the_fake_driver_outputs_are_the_engines(start, finish, launch, fake)
 
 @pytest.mark.parametrize("what", ["cost", "fit"])
 def test_the_benchmark_of_the_path(made, what):
-    program = ROOT / "benchmarks" / "triton.py"
+    program = ROOT / "benchmarks" / "triton_server.py"
     arguments = ["--config", made[0], "--device", "made", "--mix", "both", "--jobs", 30]
     arguments += ["--rates", 500, "--connections", 2]
     done = subprocess.run(
