@@ -97,7 +97,7 @@ BAD = {
     "unknown key sytems; did you mean systems?": {"experiments": {"fig11": {"sytems": []}}},
     "unknown key job; did you mean jobs?": {"job": 5},
     "unknown value cudo; did you mean cuda?": {"backend": "cudo"},
-    "backend: paced is for paella run, not for figures": {"backend": "paced"},
+    "backend: paced is not for figures": {"backend": "paced"},
     "attempts: expected int >= 1": {"attempts": 0},
     "jobs: expected int >= 1": {"jobs": 0},
     "seeds: expected array of length >= 1": {"seeds": []},

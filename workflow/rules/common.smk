@@ -1,4 +1,5 @@
 import sys
+from pathlib import Path
 
 from msgspec import to_builtins
 from paella.errors import PaellaError

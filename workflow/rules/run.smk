@@ -1,3 +1,11 @@
+# On a GPU a system's runs of an experiment are listed: loaded once, it makes them all, and the runs
+# after the first are there when they are asked for. The list is no input: with a point more in it
+# the other runs are as good as they were.
+onstart:
+    if ON_GPU:
+        WORKFLOW.list_runs(Path(RESULTS))
+
+
 # Everything that decides a run's result is a param, so that a change of it reruns the run and
 # a cache shared between workflows keeps configurations apart. On a GPU a run has the machine to
 # itself, and is measured anew rather than taken from a cache.
@@ -30,6 +38,7 @@ rule run_system:
             *(["--rescale"] if WORKFLOW.settings.rescale else []),
             *(f"--set {key}={value}" for key, value in planned(w).overrides.items()),
             *WORKFLOW.hardware_options,
+            *([f"--ahead {RESULTS}/{WORKFLOW.list_of(**w)}"] if ON_GPU else []),
         ],
         definitions=lambda w: WORKFLOW.digest(w.experiment, w.system),
         engine=ENGINE,

@@ -142,6 +142,7 @@ def _run_arguments(add: Add) -> None:
     add("--cores", metavar="LIST", help="cuda: cores for its threads, as in 2,3,8-11")
     add("--watchdog", type=float, metavar="S", help="cuda: without progress; default: 20")
     add("--attempts", type=int, metavar="N", help="cuda: of a run that is disturbed; default: 1")
+    add("--ahead", metavar="FILE", help="cuda: a sweep, whose other runs are made ahead too")
     add("--out", required=True, metavar="FILE", help="Parquet file to write")
     _json(add)
 

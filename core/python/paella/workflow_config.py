@@ -12,8 +12,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from paella.ahead import Planned
 from paella.config import Config, resolve
 from paella.errors import ConfigError, unknown
+from paella.files import replacing
 from paella.reading import decode
 from paella.schema import Backend, Count, NonNegative, Positive, RunSpec, Strict, System
 
@@ -243,6 +245,21 @@ class Workflow:
             rescale=settings.rescale,
             overrides=run.overrides,
         )
+
+    def list_of(self, experiment: str, system: str, **_: str) -> str:
+        """The file of list_runs(), below the results folder."""
+        return f"{experiment}/{system}/sweep.json"
+
+    def list_runs(self, results: Path) -> None:
+        """Writes the runs of each system in each experiment, as paella run --ahead reads them."""
+        lists: dict[str, list[Planned]] = {}
+        for run in self.by_path.values():
+            planned = Planned(self._spec(run), f"{results}/{run.path}")
+            lists.setdefault(self.list_of(run.experiment, run.system), []).append(planned)
+        for path, runs in lists.items():
+            (results / path).parent.mkdir(parents=True, exist_ok=True)
+            with replacing(results / path) as file:
+                file.write_bytes(msgspec.json.format(msgspec.json.encode(runs)))
 
     def _models(self, experiment: Experiment) -> list[str]:
         return [ALL, *(m.model for m in self.config.mix(experiment.mix).models)]

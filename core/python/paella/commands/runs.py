@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
     from paella.files import check_writable
     from paella.hardware.settings import Hardware
     from paella.reading import decode
-    from paella.results import metadata, source, timeline_path, write_run
+    from paella.results import metadata, source, timeline_path
     from paella.schema import RunSpec
 
     fields = requests(args) | {
@@ -84,24 +84,26 @@ def run(args: argparse.Namespace) -> None:
         raise UsageError(f"--{next(iter(given))} is for --backend cuda")
     hardware = decode(given, Hardware, "run")
     with progress(f"{args.system} on {args.device}, {args.jobs} jobs ..."):
-        if path == "Triton":
-            from paella.triton import run as triton
-
-            output = triton.run(resolved, hardware)
-        elif path == "server":
-            from paella.serving import path as served
-
-            output = served.run(resolved, hardware, args.config)
-        elif resolved.spec.backend == "cuda":
-            from paella.hardware import session
-
-            output = session.run(resolved, hardware)
-        else:
-            from paella import simulation
-
-            output = simulation.run(resolved)
-        write_run(args.out, resolved, output)
+        output = _measured(args, resolved, path, hardware)
     say_run(args, resolved, source(metadata(resolved, output)["provenance"]), output)
+
+
+def _measured(args: argparse.Namespace, run: Any, path: Any, hardware: Any) -> Any:
+    from paella.ahead import Sweep
+    from paella.hardware.measuring import measuring
+    from paella.results import write_run
+
+    if not args.ahead:
+        with measuring(path, [run], hardware, args.config) as measure:
+            output = measure(run)
+        write_run(args.out, run, output)
+        return output
+    sweep = Sweep(args.ahead, configuration(args), run, args.out, hardware.plans)
+    found = sweep.take()
+    if found is not None:
+        return found
+    with measuring(path, sweep.runs, hardware, args.config) as measure:
+        return sweep.make(measure)
 
 
 def _path(args: argparse.Namespace, run: Any) -> str:

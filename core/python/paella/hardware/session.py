@@ -19,12 +19,6 @@ from paella.simulation import specification
 from paella.triton.run import Servers
 
 
-def run(run: Run, hardware: Hardware) -> RunOutput:
-    """One run on the present GPU."""
-    with Session([run], hardware) as session:
-        return session.run(run)
-
-
 class Session:
     """Everything that `runs` need on the GPU: made at once, used for each of them in turn.
 

@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from paella.errors import PaellaError
@@ -32,26 +32,52 @@ class ServerFailedError(PaellaError):
         self.status = status
 
 
-def run(run: Run, hardware: Hardware, config: str | None) -> RunOutput:
-    """One run through a server made for it; of a disturbed one the least disturbed attempt."""
-    cores = assign(parse_cores(hardware.cores), ["serving", "client", "receiver"])
-    server = [] if cores["serving"] < 0 else ["--cores", str(cores["serving"])]
-    real = run.spec.backend == "cuda"
-    if real:
-        server += ["--models", hardware.plans, "--watchdog", str(hardware.watchdog_s)]
-    with started(run, server, config) as (name, outcome):
-        keep_off(cores.values())
+class Serving:
+    """A server for the runs that come, kept for the next of the same definitions. Closed by who
+    makes it; it never outlives this process.
+    """
 
-        def attempt() -> RunOutput:
-            try:
-                output = load(run, name, cores=(cores["client"], cores["receiver"]))
-            except PaellaError:
-                outcome.raise_if_failed()
-                raise
-            output.provenance["cores"] = cores
-            return output
+    def __init__(self, hardware: Hardware, config: str | None):
+        self._hardware, self._config = hardware, config
+        self._attempts = Attempts(hardware.attempts)
+        self._cores = assign(parse_cores(hardware.cores), ["serving", "client", "receiver"])
+        self._serves: dict[str, Any] | None = None
+        self._server = ExitStack()
 
-        return Attempts(hardware.attempts).least_disturbed(run, attempt) if real else attempt()
+    def run(self, run: Run) -> RunOutput:
+        """One run through its server; of a disturbed one the least disturbed attempt."""
+        definitions = run.configuration()["definitions"]
+        if definitions != self._serves:
+            self.close()
+            self._start(run)
+            self._serves = definitions
+        if run.spec.backend == "cuda":
+            return self._attempts.least_disturbed(run, lambda: self._attempt(run))
+        return self._attempt(run)
+
+    def close(self) -> None:
+        """Ends the server; may be called again."""
+        self._serves = None
+        self._server.close()
+
+    def _start(self, run: Run) -> None:
+        own = self._cores["serving"]
+        options = [] if own < 0 else ["--cores", str(own)]
+        if run.spec.backend == "cuda":
+            options += ["--models", self._hardware.plans]
+            options += ["--watchdog", str(self._hardware.watchdog_s)]
+        self._name, self._outcome = self._server.enter_context(started(run, options, self._config))
+        keep_off(self._cores.values())
+
+    def _attempt(self, run: Run) -> RunOutput:
+        try:
+            cores = self._cores["client"], self._cores["receiver"]
+            output = load(run, self._name, cores=cores)
+        except PaellaError:
+            self._outcome.raise_if_failed()
+            raise
+        output.provenance["cores"] = self._cores
+        return output
 
 
 class Outcome:
