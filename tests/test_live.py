@@ -1,8 +1,11 @@
 """paella serve and paella load as a user starts them: null, simulated, and on the fake driver."""
 
+import os
 import signal
 import time
+from contextlib import closing
 
+import msgspec
 import numpy as np
 import pytest
 from ipc_tools import fresh_name
@@ -13,7 +16,11 @@ from test_driver import build_fake, fake  # noqa: F401 - fixtures
 from test_mps import left_running
 
 import paella
+from paella.config import Config, resolve
+from paella.hardware.settings import Hardware
 from paella.results import read_run
+from paella.schema import RunSpec
+from paella.serving import path
 from paella.serving.client import NoOutputError, ServerGoneError
 from paella.serving.load import stats
 from paella.serving.names import ServingError
@@ -112,6 +119,25 @@ def test_outputs_come_from_the_gpu(made, fake, system):  # noqa: F811
         for same in results[::2]:
             np.testing.assert_array_equal(same, first)
         assert any((other != first).any() for other in results[1::2])
+
+
+def test_the_next_server_has_all_cores_again(made, fake, monkeypatch):  # noqa: F811
+    options, plans = made
+    monkeypatch.setenv("PAELLA_LIBCUDA", fake)
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        pytest.skip("one core")
+    monkeypatch.setattr(path, "assign", lambda *_: dict.fromkeys(path.THREADS, cores[0]))
+    monkeypatch.setattr(path, "keep_off", lambda _: os.sched_setaffinity(0, cores[1:]))
+    config = Config(options[1])
+    spec = RunSpec("Paella", "cuda", device="made", mix="both", iat_us=300, jobs=10)
+    with closing(path.Serving(Hardware(plans=str(plans)), str(options[1]))) as serving:
+        for jobs in ("4", "5"):
+            other = {"admission": f"{{name: jobs, jobs: {jobs}}}"}
+            run = resolve(msgspec.structs.replace(spec, overrides=other), config)
+            assert len(serving.run(run).job) == 10
+            assert os.sched_getaffinity(0) == set(cores[1:])
+    os.sched_setaffinity(0, cores)
 
 
 def test_models_come_and_go_while_others_are_served(made, fake):  # noqa: F811

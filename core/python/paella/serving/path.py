@@ -21,6 +21,7 @@ from paella.serving.load import load
 
 START_S = 180.0  # to load the plans, and for every kernel's first run
 END_S = 20.0
+THREADS = ["serving", "client", "receiver"]
 _numbers = itertools.count()
 
 
@@ -40,7 +41,8 @@ class Serving:
     def __init__(self, hardware: Hardware, config: str | None):
         self._hardware, self._config = hardware, config
         self._attempts = Attempts(hardware.attempts)
-        self._cores = assign(parse_cores(hardware.cores), ["serving", "client", "receiver"])
+        self._allowed = os.sched_getaffinity(0)
+        self._cores = assign(parse_cores(hardware.cores), THREADS)
         self._serves: dict[str, Any] | None = None
         self._server = ExitStack()
 
@@ -61,6 +63,7 @@ class Serving:
         self._server.close()
 
     def _start(self, run: Run) -> None:
+        os.sched_setaffinity(0, self._allowed)  # a server has what its parent has
         own = self._cores["serving"]
         options = [] if own < 0 else ["--cores", str(own)]
         if run.spec.backend == "cuda":
