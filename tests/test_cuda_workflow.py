@@ -2,6 +2,7 @@
 
 import shutil
 
+import pandas as pd
 import pytest
 import yaml
 from made_hardware import write_folder
@@ -14,7 +15,12 @@ from paella.results import read_run
 
 EXPERIMENTS = {
     "fig11": {"systems": ["CUDA-MS", "Paella"], "sigmas": [2], "iat_us": [1000, 5000]},
-    "fig12": {"systems": ["CUDA-MS", "MPS"], "sigmas": [2], "iat_us": [5000]},
+    "fig12": {
+        "systems": ["CUDA-MS", "MPS"],
+        "sigmas": [2],
+        "iat_us": [5000],
+        "published_iat_us": [5000],
+    },
     "fig13": {"thresholds": [1, 100]},
 }
 PANELS = {"fig11": [["All"], ["small"]], "fig12": [["All"]], "fig13": [["small", "large"]]}
@@ -51,6 +57,14 @@ def test_figures_from_a_gpu(tmp_path, fake, monkeypatch):  # noqa: F811
     result = read_run(runs / "fig12" / "MPS" / "sigma2_iat900_seed1.parquet")
     assert (result.provenance["gpu"], len(result.job)) == ("Fake 0", 30)
     assert "Nothing to be done" in project.snakemake(*figures, **environment)
+    project.snakemake("publish", *figures[3:], **environment)
+    measured = project / "results" / "measured" / "made"
+    table = pd.read_csv(measured / "fig12.csv")
+    assert set(table.gpu) == {"Fake 0"}
+    assert set(table.system) == {"CUDA-MS", "MPS"}
+    whole = read_run(measured / "fig12" / "MPS" / "sigma2_iat900_seed1.parquet")
+    assert (whole.job == result.job).all()
+    assert len(list(measured.rglob("*.parquet"))) == 2
     # Another plan: its runs are made anew.
     with (plans / "large" / "plan.json").open("a") as plan:
         plan.write("\n")

@@ -195,6 +195,8 @@ def test_the_caption_says_backend_device_and_how_they_are_known():
     assert words(t4).startswith("Simulated T4: kernel times extrapolated (profile h100-v1) · ")
     part = draw("fig12", device_label="H100 (40 SMs)", device_provenance="partition")
     assert words(part).startswith("Simulated H100 (40 SMs): part of the GPU that ")
+    real = draw("fig12", backend="cuda", gpu="GPU 0", driver="1.2", date="2026-01-02")
+    assert words(real).startswith("H100, measured on GPU 0, driver 1.2, 2026-01-02 · ")
 
 
 def test_fairness_is_two_means_over_the_reversed_threshold():

@@ -454,4 +454,26 @@ def test_a_slice_of_the_runs_ends_and_the_next_one_goes_on(tiny):
     assert 1 <= done < 4
     tiny.command()
     output = tiny.snakemake(*slices)
-    assert re.search(rf"^run_system +{4 - done}$", output, re.MULTILINE)
+    left = int(re.search(r"^run_system +(\d)$", output, re.MULTILINE)[1])
+    # A run may have been complete without Snakemake's having seen it.
+    assert 4 - done <= left <= min(3, 5 - done)
+
+
+@pytest.mark.workflow
+def test_what_was_measured_is_drawn_and_compared(tiny):
+    options = ("measured", "--configfile", "tiny.yaml", "--cores", "2")
+    assert "nothing was measured on h100" in tiny.snakemake(*options, status=1)
+    shutil.copytree(ROOT / "results" / "measured", tiny / "results" / "measured")
+    sentence = "no run was both measured and simulated with as many jobs"
+    assert sentence in tiny.snakemake(*options, status=1)
+    made = pd.read_csv(tiny / TINY_RUNS / "summary.csv")
+    slow = made.assign(backend="cuda", gpu="GPU 0", driver="1.2", date="2026-01-02")
+    slow[["mean_us", "p50_us", "p99_us", "p99_low_us", "p99_high_us"]] *= 2
+    slow.to_csv(tiny / "results" / "measured" / "h100" / "fig11.csv", index=False)
+    tiny.snakemake(*options)
+    folder = tiny / "figures" / "tiny" / "measured-h100"
+    text = (folder / "fig11_errors.txt").read_text()
+    assert "throughput 0.0 %, mean 50.0 %, p50 50.0 %, p99 50.0 %." in text
+    errors = pd.read_csv(folder / "fig11_errors.csv").mean_error.dropna()  # of models with jobs
+    assert (errors.round(3) == -0.5).all()
+    assert (folder / "fig11_lns2.pdf").is_file()

@@ -130,6 +130,9 @@ def provenance(summary) -> str:
     source = f"{first.device_label}, {first.backend}"
     if first.backend == "sim":
         source = f"Simulated {first.device_label}: {kernels} (profile {first.profile})"
+    elif "gpu" in summary:
+        dates = " and ".join(sorted(summary.date.unique()))
+        source = f"{first.device_label}, measured on {first.gpu}, driver {first.driver}, {dates}"
     jobs = summary.loc[summary.model == "All", "jobs"].max()
     seeds = sorted(summary.seed.unique())
     parts = [

@@ -19,6 +19,22 @@ PROVENANCE = (
 )
 
 
+def conditions(run: Result) -> dict:
+    """Of a run on a GPU."""
+    if run.provenance.get("backend") != "cuda":
+        return {}
+    after = run.provenance.get("gpu_after", {})
+    return {
+        "gpu": run.provenance.get("gpu"),
+        "driver": after.get("driver"),
+        "date": run.provenance.get("begun", "")[:10],
+        "sm_mhz": after.get("sm_mhz"),
+        "temperature_c": after.get("temperature_c"),
+        "attempts": run.provenance.get("attempts"),
+        "disturbed": "; ".join(run.provenance.get("disturbed", [])),
+    }
+
+
 def table(paths) -> pd.DataFrame:
     rows = []
     for path in paths:
@@ -26,6 +42,7 @@ def table(paths) -> pd.DataFrame:
         about = {key: run.provenance.get(key) for key in PROVENANCE}
         about["profile"] = run.configuration["profile"]
         about["offered_rps"] = offered_rps(run)
+        about |= conditions(run)
         rows += [msgspec.to_builtins(row) | about for row in summarise(run)]
     return pd.DataFrame(rows)
 

@@ -41,6 +41,7 @@ class Experiment(Strict):
     iat_us: Annotated[list[NonNegative], Meta(min_length=1)]  # before the device's iat_scale
     panels: Annotated[list[Names], Meta(min_length=1)]  # rows of models, or All
     thresholds: list[NonNegative] = msgspec.field(default_factory=list)  # of srpt's fairness
+    published_iat_us: list[NonNegative] = msgspec.field(default_factory=list)  # with every job
     y_limit_ms: Positive | None = None  # None: as far as the data
     x_limit: Positive | None = None
 
@@ -185,6 +186,12 @@ class Workflow:
     def folder(self) -> str:
         """Of this configuration's outputs, below results/ and figures/."""
         return f"{self.settings.prefix}{self.settings.backend}-{self.settings.device}"
+
+    def published(self, experiment: str) -> list[RunOf]:
+        """The runs that are published with all of their jobs, from what was measured."""
+        loads = self.experiments[experiment].published_iat_us
+        scaled = {iat * self.device.iat_scale for iat in loads}
+        return [run for run in self.runs[experiment] if run.iat_us in scaled]
 
     @property
     def hardware_options(self) -> list[str]:
