@@ -10,7 +10,7 @@ KIB = 1024
 FREE_GPU = (
     *("cache_penalty", "ramp_us", "stream_gap_us", "graph_gap_us", "contended_gap_us"),
     *("graph_start_us", "launch_latency_us", "notify_latency_us", "message_us"),
-    *("query_latency_us", "callback_latency_us"),
+    *("query_latency_us", "callback_latency_us", "notes_us"),
 )
 FREE_HOST = (
     *("first_launch_us", "graph_issue_us", "graph_kernel_us", "notify_issue_us", "poll_us"),

@@ -238,6 +238,20 @@ def test_12_notes_of_blocks_go_one_message_after_the_other(blocks, batch, messag
     assert done.finished == [1000 + 2 * messages + 3]
 
 
+@pytest.mark.parametrize(("notify", "finished"), [("unit", 200), ("blocks", 218)])
+def test_12_a_kernel_with_notes_ends_when_they_are_on_their_way(notify, finished):
+    # Behind the 100 of each kernel a message of 2 and the 7 that a block is busy with it.
+    done = serve(
+        device(2, gpu={"message_us": 2.0, "notes_us": 7.0}),
+        [model(kernel(1, 100), kernel(1, 100))],
+        [0],
+        unit="job",
+        notify=notify,
+        notify_blocks=16,
+    )
+    assert done.finished == [finished]
+
+
 def test_12_notes_of_two_kernels_share_the_way():
     # Both end at 1000 with one message each: the second's is 2 us behind the first's.
     done = serve(

@@ -254,7 +254,7 @@ def test_plans_become_a_profile_and_a_device(gpu, tmp_path, capsys):
     assert device.profile == "made-v1"
     assert device.host.issue_us == {1: 3.0, 8: 3.8, 32: 6.2}
     assert device.host.graph_kernel_us == pytest.approx(0.05)
-    assert device.host.message_us == 0.5
+    assert device.host.message_us == 0.0625  # eight to a line
     base = Config().device("h100")
     assert device.gpu == base.gpu
     assert device.host.decision_us == base.host.decision_us

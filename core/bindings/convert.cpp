@@ -29,6 +29,7 @@ gpu::DeviceSpec device_spec(const py::dict& d) {
   gpu.message_us = get<double>(g, "message_us");
   gpu.query_latency_us = get<double>(g, "query_latency_us");
   gpu.callback_latency_us = get<double>(g, "callback_latency_us");
+  gpu.notes_us = get<double>(g, "notes_us");
   gpu.time_slice_us = get<double>(g, "time_slice_us");
   gpu.resident_kernels = get<int>(d, "resident_kernels");
   const auto c = get<py::dict>(d, "copy");

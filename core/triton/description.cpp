@@ -63,6 +63,7 @@ gpu::DeviceSpec device_of(const Values& v, const std::string& at) {
   g.message_us = gpu("message_us");
   g.query_latency_us = gpu("query_latency_us");
   g.callback_latency_us = gpu("callback_latency_us");
+  g.notes_us = gpu("notes_us");
   g.time_slice_us = gpu("time_slice_us");
   g.resident_kernels = v.integer(at + ".resident_kernels");
   const auto copy = [&](const char* key) { return v.number(at + ".copy." + key); };

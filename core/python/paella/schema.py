@@ -60,6 +60,7 @@ class GpuModel(Strict):
     message_us: NonNegative = 0.0
     query_latency_us: NonNegative = 0.0
     callback_latency_us: NonNegative = 0.0
+    notes_us: NonNegative = 0.0  # that a kernel whose blocks notify takes longer
     time_slice_us: NonNegative = 0.0
 
 

@@ -25,6 +25,7 @@ struct GpuModel {
   double launch_latency_us = 0;     // from the end of the launch call to the GPU
   double notify_latency_us = 0;     // from a block's write to the host's read
   double message_us = 0;            // serial cost of one notification on the way to the host
+  double notes_us = 0;              // that a kernel whose blocks send notifications takes longer
   double query_latency_us = 0;      // from a stream's end to a successful query
   double callback_latency_us = 0;   // from a stream's end to a host function
   double time_slice_us = 0;         // of a process, without MPS

@@ -63,6 +63,7 @@ def _make_folder(folder: Path) -> None:
 
 # ---- devices/NAME.yaml
 
+MESSAGES_A_LINE = 8  # of 64 bytes
 _TAKEN_OVER = "taken over from {base}, not measured"
 
 
@@ -175,10 +176,13 @@ def measured_host(host_us: dict[str, Any]) -> dict[str, Any]:
         costs["graph_kernel_us"] = round(slope, 4)
     if few.get("write_value_us") is not None:
         costs["notify_issue_us"] = round(few["write_value_us"], 2)
-    # A look at a ring in which nothing is new; and the read of a line that the GPU has written.
-    for name, measured in (("poll_us", "poll_unchanged_ns"), ("message_us", "poll_changed_ns")):
+    # A look at a ring in which nothing is new; the read of a line of messages, just written.
+    for name, measured, times in (
+        ("poll_us", "poll_unchanged_ns", 1),
+        ("message_us", "poll_changed_ns", MESSAGES_A_LINE),
+    ):
         if measured in many:
-            costs[name] = round(many[measured] / 1e3, 4)
+            costs[name] = round(many[measured] / 1e3 / times, 4)
     return costs
 
 

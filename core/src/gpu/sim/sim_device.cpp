@@ -102,6 +102,7 @@ void SimDevice::step(TimeNs now) {
         start_copy(engine, now);
         break;
       }
+      case TimerKind::kNoted: complete(timer.op, now); break;
       case TimerKind::kSlice:
         break;  // only makes this step happen
     }
@@ -121,8 +122,12 @@ void SimDevice::step(TimeNs now) {
     Op& op = ops_[run];
     op.to_finish -= blocks;
     report(run, EventKind::kFinished, blocks, now);
-    if (op.to_finish == 0) {
-      --context.resident;
+    if (op.to_finish > 0) continue;
+    --context.resident;
+    const TimeNs ends = end_of_kernel(op, now);
+    if (ends > now) {
+      at(ends, TimerKind::kNoted, run);
+    } else {
       complete(run, now);
     }
   }
@@ -388,9 +393,16 @@ void SimDevice::report(OpId id, EventKind kind, std::int64_t blocks, TimeNs now)
   channel_free_us_ = std::max(channel_free_us_, static_cast<double>(now) * 1e-3) +
                      gpu.message_us * static_cast<double>(messages);
   const bool done = all && !placed && op.last;
-  port.flag(to_ns(channel_free_us_ + gpu.notify_latency_us),
+  const double sent_us = channel_free_us_ + (all && !placed ? gpu.notes_us : 0);
+  port.flag(to_ns(sent_us + gpu.notify_latency_us),
             {kind, unit.work.id, static_cast<std::int32_t>(messages), told, done,
              unit.started_ns});
+}
+
+// A block that has a note to send ends when that is on its way.
+TimeNs SimDevice::end_of_kernel(const Op& op, TimeNs now) const {
+  if (units_[op.slot].work.notify != Notify::kBlocks) return now;
+  return std::max(now, to_ns(channel_free_us_ + spec_.gpu.notes_us));
 }
 
 std::vector<SmArray::Usage> SimDevice::usage() const { return contexts_[active_]->sms.usage(); }
@@ -419,8 +431,9 @@ void SimDevice::SimPort::poll(std::vector<Event>& events) {
 }
 
 void SimDevice::SimPort::flag(TimeNs at, const Event& event) {
-  if (!flags_.empty()) at = std::max(at, flags_.back().at);
-  flags_.push_back({at, event});
+  auto place = flags_.end();
+  while (place != flags_.begin() && std::prev(place)->at > at) --place;
+  flags_.insert(place, {at, event});
   ++device_.events_sent_;
 }
 

@@ -128,7 +128,7 @@ class SimDevice {
     TimeNs idle_ns = 0;         // global time minus the context's own
     bool has_work() const { return resident > 0 || !waiting.empty(); }
   };
-  enum class TimerKind : std::uint8_t { kArrive, kReady, kCopyDone, kSlice };
+  enum class TimerKind : std::uint8_t { kArrive, kReady, kCopyDone, kNoted, kSlice };
   struct Timer {
     TimeNs at;
     std::int64_t order;
@@ -152,6 +152,7 @@ class SimDevice {
   void complete(OpId op, TimeNs now);
   void place_waiting(Context& context, TimeNs now);
   void report(OpId op, EventKind kind, std::int64_t blocks, TimeNs now);
+  TimeNs end_of_kernel(const Op& op, TimeNs now) const;
   void begin_slice(TimeNs now);
   void share_time(TimeNs now);
   Context& context_of(OpId op) { return *contexts_[processes_[streams_[ops_[op].stream].process].context]; }
