@@ -17,6 +17,8 @@ ON_GPU = WORKFLOW.settings.backend == "cuda"
 RESULTS = f"results/{WORKFLOW.folder}"
 FIGURES = f"figures/{WORKFLOW.folder}"
 LOGS = f"{RESULTS}/logs"
+MEASURED = f"results/measured/{WORKFLOW.settings.device}"
+COMPARED = f"figures/{WORKFLOW.settings.prefix}measured-{WORKFLOW.settings.device}"
 RUN = "{experiment}/{system}/sigma{sigma}_{point}_seed{seed}"
 ORIGINS = {
     name: WORKFLOW.config.system(name).origin for name in WORKFLOW.config.systems()
@@ -83,3 +85,18 @@ def figure_formats(name, **about):
         "png": f"{FIGURES}/{name}.png",
         "svg": report(f"{FIGURES}/{name}.svg", **about),
     }
+
+
+def comparisons(_):
+    """Figures and tables of all experiments that were measured."""
+    here = [
+        experiment
+        for experiment in WORKFLOW.experiments.values()
+        if Path(f"{MEASURED}/{experiment.name}.csv").exists()
+        and not experiment.thresholds
+    ]
+    if not here:
+        raise WorkflowError(f"nothing was measured on {WORKFLOW.settings.device}")
+    curves = [f"{e.name}_lns{number(sigma)}.pdf" for e in here for sigma in e.sigmas]
+    errors = [f"{e.name}_errors.txt" for e in here]
+    return [f"{COMPARED}/{file}" for file in curves + errors]

@@ -1,24 +1,5 @@
 # What was measured, in the repository: published by who has the GPU, drawn and compared with the
 # simulation by everybody.
-MEASURED = f"results/measured/{WORKFLOW.settings.device}"
-COMPARED = f"figures/{WORKFLOW.settings.prefix}measured-{WORKFLOW.settings.device}"
-
-
-def comparisons(_):
-    """Figures and tables of all experiments that were measured."""
-    here = [
-        experiment
-        for experiment in WORKFLOW.experiments.values()
-        if Path(f"{MEASURED}/{experiment.name}.csv").exists()
-        and not experiment.thresholds
-    ]
-    if not here:
-        raise WorkflowError(f"nothing was measured on {WORKFLOW.settings.device}")
-    curves = [f"{e.name}_lns{number(sigma)}.pdf" for e in here for sigma in e.sigmas]
-    errors = [f"{e.name}_errors.txt" for e in here]
-    return [f"{COMPARED}/{file}" for file in curves + errors]
-
-
 if ON_GPU:
 
     rule publish_measured:
