@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from comparison import append, print_comparison, read_rows
+from ending import ending
 
 from paella import _core
 from paella.config import Config, parse_overrides, resolve
@@ -339,27 +340,22 @@ def parse(argv):
     return parser.parse_args(argv)
 
 
-def main(argv=None):
-    status = 0
+def compare(arguments):
+    bench = Bench(arguments)
     try:
-        bench = Bench(parse(argv))
-        try:
-            if not bench.run():
-                print("time is up: the same command with --out goes on", file=sys.stderr)
-            status = 1 if bench.failed else 0
-        finally:
-            bench.close()
-        if bench.arguments.json:
-            print(json.dumps(bench.rows))
-        else:
-            bench.print_tables()
-    except PaellaError as e:
-        print(f"systems: {e}", file=sys.stderr)
-        status = getattr(e, "status", 2)
-    except KeyboardInterrupt as e:
-        status = getattr(e, "status", 130)
-    leaving.leave(status)
-    return status
+        if not bench.run():
+            print("time is up: the same command with --out goes on", file=sys.stderr)
+    finally:
+        bench.close()
+    if arguments.json:
+        print(json.dumps(bench.rows))
+    else:
+        bench.print_tables()
+    return 1 if bench.failed else 0
+
+
+def main(argv=None):
+    return ending("systems", lambda: compare(parse(argv)))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,11 @@ import argparse
 import sys
 
 import numpy as np
+from ending import ending
 from msgspec.structs import replace
 
 from paella import simulation
 from paella.config import Config, resolve
-from paella.errors import PaellaError
-from paella.hardware import leaving
 from paella.hardware.settings import Hardware
 from paella.schema import RequestPath, RunSpec
 from paella.statistics import latency_us, percentile, throughput_rps
@@ -157,17 +156,12 @@ def numbers(text):
 
 
 def main(argv=None):
-    status = 0
-    try:
+    def work():
         arguments = parse(argv)
         cost(arguments) if arguments.what == "cost" else fit(arguments)
-    except PaellaError as e:
-        print(f"triton: {e}", file=sys.stderr)
-        status = getattr(e, "status", 2)
-    except KeyboardInterrupt as e:
-        status = getattr(e, "status", 130)
-    leaving.leave(status)
-    return status
+        return 0
+
+    return ending("triton", work)
 
 
 if __name__ == "__main__":
