@@ -39,8 +39,9 @@
 //     every group) adds itself. So the low half is back at zero when the last one ends and at no
 //     end before it: until the placement it counts up and lacks at least the block that tells.
 //     Both additions return the launches so far. Nothing is reset.
-//   - Words are stored and never added to: few GPUs have atomics on host memory, and at a smaller
-//     scope than the system's they held back the flags beside them, on an H100 for up to a second.
+//   - Words are stored and never added to: few GPUs have atomics on host memory. At a smaller scope
+//     than the system's an addition is none to the host, and may hold up the flag beside it: with
+//     such additions jobs on an H100 stood still for up to a second.
 //   - bar.sync makes the writes of all threads of a block precede, in causality order, what its
 //     thread 0 does afterwards.
 //   - At level 1 thread 0 then does atom.release.gpu on `done`. The atomics on `done` are a chain
