@@ -10,11 +10,11 @@ KIB = 1024
 FREE_GPU = (
     *("cache_penalty", "ramp_us", "stream_gap_us", "graph_gap_us", "contended_gap_us"),
     *("graph_start_us", "launch_latency_us", "notify_latency_us", "message_us"),
-    *("query_latency_us", "callback_latency_us", "notes_us"),
+    *("query_latency_us", "callback_latency_us", "notes_us", "notes_work_us"),
 )
 FREE_HOST = (
     *("first_launch_us", "graph_issue_us", "graph_kernel_us", "notify_issue_us", "poll_us"),
-    *("message_us", "request_us", "decision_us"),
+    *("message_us", "request_us", "decision_us", "admission_us"),
 )
 
 
@@ -26,6 +26,7 @@ def device(
         "saturation_warps": 1e9,
         "light_weight": 1.0,
         "time_slice_us": 1000.0,
+        "graph_queues": 0,
         **dict.fromkeys(FREE_GPU, 0.0),
     }
     costs = {"issue_us": {1: 0.0}, **dict.fromkeys(FREE_HOST, 0.0)}

@@ -12,7 +12,7 @@ import paella
 from paella import _core
 from paella.config import resolve
 from paella.schema import RunSpec
-from paella.simulation import run
+from paella.simulation import run, specification
 
 ONE_BLOCK = {"blocks": 1}  # on each SM
 PAIR = model(kernel(1, 10), kernel(1, 10))
@@ -456,9 +456,16 @@ def test_processes_with_and_without_mps(mps, ends):
     assert result.finished == ends
 
 
+@pytest.mark.parametrize(("system", "queues"), [("MPS", 2), ("CUDA-MS", 32)])
+def test_a_process_under_mps_has_fewer_queues(system, queues):
+    resolved = resolve(RunSpec(system, mix="fig12"), CONFIG)
+    assert specification(resolved)["system"]["hardware_queues"] == queues
+
+
 def test_processes_of_the_configured_system_take_turns_without_mps():
     shared = run_system("MPS")[1]
-    turns = run_system("MPS", overrides={"sharing": "time-slices"})[1]
+    alone = {"sharing": "time-slices", "hardware_queues": "2"}
+    turns = run_system("MPS", overrides=alone)[1]
     assert (turns.finished_ns > turns.started_ns).all()
     assert turns.finished_ns.max() > shared.finished_ns.max()
 

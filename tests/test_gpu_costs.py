@@ -252,6 +252,20 @@ def test_12_a_kernel_with_notes_ends_when_they_are_on_their_way(notify, finished
     assert done.finished == [finished]
 
 
+@pytest.mark.parametrize(("notify", "finished"), [("unit", 100), ("blocks", 240)])
+def test_12_blocks_with_notes_have_more_work(notify, finished):
+    # Eight warps that need an SM of two's rate: 4 x 25 us, or 4 x (25 + 35) where they tell.
+    done = serve(
+        device(1, gpu={"notes_work_us": 35.0, "saturation_warps": 2}),
+        [model(kernel(8, 100))],
+        [0],
+        unit="kernel",
+        notify=notify,
+        notify_blocks=16,
+    )
+    assert done.finished == [finished]
+
+
 def test_12_notes_of_two_kernels_share_the_way():
     # Both end at 1000 with one message each: the second's is 2 us behind the first's.
     done = serve(
@@ -263,6 +277,13 @@ def test_12_notes_of_two_kernels_share_the_way():
         notify_blocks=16,
     )
     assert sorted(done.finished) == [1005, 1007]
+
+
+@pytest.mark.parametrize(("admission", "busy_us"), [("none", 4), ("jobs", 4), ("resources", 11)])
+def test_12_counting_resources_costs_more(admission, busy_us):
+    costs = {"decision_us": 4.0, "admission_us": 7.0}
+    done = serve(device(host=costs), [model(kernel(1, 100))], [0], admission=admission)
+    assert done.counters["host_cpu_us"] == pytest.approx(busy_us)
 
 
 def test_12_the_hosts_own_time():

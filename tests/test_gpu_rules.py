@@ -70,6 +70,26 @@ def test_2_issued_kernel_by_kernel_the_same_streams_do_not_wait():
     assert gpu.end == 200
 
 
+@pytest.mark.parametrize(("graph_queues", "ends"), [(0, [200, 300]), (2, [200, 200])])
+def test_2_graphs_may_have_queues_of_their_own(graph_queues, ends):
+    # Two chains of two kernels in streams that share one queue.
+    own = {"graph_queues": graph_queues}
+    gpu = Gpu(device(gpu=own), model(kernel(1, 100), kernel(1, 100)), queues=1)
+    gpu.launch(0, 0, graph=True)
+    assert [spans[-1][1] for spans in gpu.run()] == ends
+
+
+def test_2_graphs_share_theirs_and_hold_up_nothing_else():
+    # The second graph is behind the first one's chain; the kernels launched alone are behind none.
+    gpu = Gpu(
+        device(gpu={"graph_queues": 1}), model(kernel(1, 100), kernel(1, 100)), model(kernel(1, 50))
+    )
+    for _ in range(2):
+        gpu.launch(0, graph=True)
+    gpu.launch(1)
+    assert [spans[-1][1] for spans in gpu.run()] == [200, 300, 50]
+
+
 # ---- 3: the head of a queue
 
 

@@ -30,8 +30,10 @@ gpu::DeviceSpec device_spec(const py::dict& d) {
   gpu.query_latency_us = get<double>(g, "query_latency_us");
   gpu.callback_latency_us = get<double>(g, "callback_latency_us");
   gpu.notes_us = get<double>(g, "notes_us");
+  gpu.notes_work_us = get<double>(g, "notes_work_us");
   gpu.time_slice_us = get<double>(g, "time_slice_us");
   gpu.resident_kernels = get<int>(d, "resident_kernels");
+  gpu.graph_queues = get<int>(g, "graph_queues");
   const auto c = get<py::dict>(d, "copy");
   device.copy = {get<double>(c, "h2d_bytes_per_us"), get<double>(c, "d2h_bytes_per_us"),
                  get<double>(c, "latency_us")};
@@ -48,6 +50,7 @@ gpu::DeviceSpec device_spec(const py::dict& d) {
   host.message_us = get<double>(h, "message_us");
   host.request_us = get<double>(h, "request_us");
   host.decision_us = get<double>(h, "decision_us");
+  host.admission_us = get<double>(h, "admission_us");
   return device;
 }
 

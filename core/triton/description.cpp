@@ -64,8 +64,10 @@ gpu::DeviceSpec device_of(const Values& v, const std::string& at) {
   g.query_latency_us = gpu("query_latency_us");
   g.callback_latency_us = gpu("callback_latency_us");
   g.notes_us = gpu("notes_us");
+  g.notes_work_us = gpu("notes_work_us");
   g.time_slice_us = gpu("time_slice_us");
   g.resident_kernels = v.integer(at + ".resident_kernels");
+  g.graph_queues = v.integer(at + ".gpu.graph_queues");
   const auto copy = [&](const char* key) { return v.number(at + ".copy." + key); };
   device.copy = {copy("h2d_bytes_per_us"), copy("d2h_bytes_per_us"), copy("latency_us")};
   const auto host = [&](const char* key) { return v.number(at + ".host." + key); };
@@ -81,6 +83,7 @@ gpu::DeviceSpec device_of(const Values& v, const std::string& at) {
   h.message_us = host("message_us");
   h.request_us = host("request_us");
   h.decision_us = host("decision_us");
+  h.admission_us = host("admission_us");
   return device;
 }
 

@@ -61,7 +61,9 @@ class GpuModel(Strict):
     query_latency_us: NonNegative = 0.0
     callback_latency_us: NonNegative = 0.0
     notes_us: NonNegative = 0.0  # that a kernel whose blocks notify takes longer
+    notes_work_us: NonNegative = 0.0  # and each of its blocks has more work
     time_slice_us: NonNegative = 0.0
+    graph_queues: Size = 0  # hardware queues of graphs; 0: those of the streams
 
 
 class HostCosts(Strict):
@@ -76,6 +78,7 @@ class HostCosts(Strict):
     message_us: NonNegative = 0.0  # one notification
     request_us: NonNegative = 0.0  # one request taken from a client
     decision_us: NonNegative = 0.0  # one decision of the policy and the admission
+    admission_us: NonNegative = 0.0  # and more, if the admission counts resources
 
     def __post_init__(self):
         if not self.issue_us:
@@ -104,6 +107,7 @@ class Device(Strict):
     l2_bytes: Size = 0
     resident_kernels: Count = 128
     hardware_queues: Count = 8  # where a system does not ask for more
+    mps_queues: Count = 8  # of a process under MPS, likewise
 
     def __post_init__(self):
         if self.provenance != "measured" and self.base is None:
@@ -332,7 +336,7 @@ class System(Strict):
     submission: Literal["dispatcher", "direct"]
     streams: Streams
     notify: Literal["unit", "stream"] | BlockNotes
-    origin: Literal["paper", "ours"] = "ours"
+    origin: Origin = "ours"
     modelled: bool = False  # in simulation a model of the real thing: labelled so
     processes: Literal["shared", "per-model"] = "shared"
     sharing: Literal["mps", "time-slices"] = "mps"  # of the GPU, by several processes
@@ -368,6 +372,7 @@ class System(Strict):
 
 # Simulated in virtual time; this machine's GPU; Triton's own server with a simulated GPU behind it
 # that keeps pace with the wall clock; nothing at all, of paella serve only.
+Origin = Literal["paper", "ours"]
 Backend = Literal["sim", "cuda", "paced", "null"]
 Arrival = Literal["lognormal", "exponential", "batch", "closed-loop"]
 

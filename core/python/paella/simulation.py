@@ -105,13 +105,15 @@ def _system(run: Run, policy: Any) -> dict[str, Any]:
     admission = to_builtins(system.admission)
     if admission.pop("sms_per_job", None):
         admission["jobs"] = max(1, run.device.sm.count // system.admission.sms_per_job)
+    mps = system.processes == "per-model" and system.sharing == "mps"
+    queues = run.device.mps_queues if mps else run.device.hardware_queues
     return {
         "dispatcher": system.submission == "dispatcher",
         "process_per_model": system.processes == "per-model",
         "thread_per_instance": system.threads == "per-instance",
         "streams": system.streams.count or run.cap,
         "stream_owner": system.streams.owner,
-        "hardware_queues": system.hardware_queues or run.device.hardware_queues,
+        "hardware_queues": system.hardware_queues or queues,
         "graphs": system.launch == "graph",
         "notify": "blocks" if notes else system.notify,
         "notify_blocks": notes.blocks if notes else 1,

@@ -99,8 +99,10 @@ class Simulation {
     const int process = device_.add_process(system.hardware_queues);
     auto streams = make_streams(device_, process, system.streams);
     const gpu::HostCosts& host = spec_.device.host;
+    const double admission_us = system.admission == "resources" ? host.admission_us : 0;
     add(std::make_unique<Dispatcher>(
-        system, spec_.models, spec_.device.sm, DispatcherCosts{host.request_us, host.decision_us},
+        system, spec_.models, spec_.device.sm,
+        DispatcherCosts{host.request_us, host.decision_us + admission_us},
         device_.add_port(process, system.notify_blocks), std::move(streams),
         add_client(client_spec(spec_))));
   }

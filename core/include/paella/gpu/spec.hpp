@@ -26,10 +26,12 @@ struct GpuModel {
   double notify_latency_us = 0;     // from a block's write to the host's read
   double message_us = 0;            // serial cost of one notification on the way to the host
   double notes_us = 0;              // that a kernel whose blocks send notifications takes longer
+  double notes_work_us = 0;         // and each of its blocks has more work
   double query_latency_us = 0;      // from a stream's end to a successful query
   double callback_latency_us = 0;   // from a stream's end to a host function
   double time_slice_us = 0;         // of a process, without MPS
   std::int32_t resident_kernels = 0;
+  std::int32_t graph_queues = 0;    // hardware queues of graphs; 0: those of the streams
 };
 
 struct CopyRates {
@@ -49,6 +51,7 @@ struct HostCosts {
   double message_us = 0;       // one notification
   double request_us = 0;       // one request taken from a client
   double decision_us = 0;      // one decision of the policy and the admission
+  double admission_us = 0;     // and more, if the admission counts resources
 
   // Linear between the given numbers of queues.
   double issue_at(int queues) const;

@@ -51,7 +51,7 @@ int SimDevice::add_process(int queues) {
   }
   processes_.push_back({static_cast<std::int32_t>(contexts_.size()) - 1,
                         static_cast<std::int32_t>(queues_.size()), queues});
-  queues_.resize(queues_.size() + queues);
+  queues_.resize(queues_.size() + queues + spec_.gpu.graph_queues);
   return static_cast<int>(processes_.size()) - 1;
 }
 
@@ -59,7 +59,11 @@ StreamId SimDevice::add_stream(int process, int priority) {
   Process& p = processes_[process];
   Stream stream;
   stream.process = process;
-  stream.queue = p.first_queue + p.streams++ % p.queues;
+  stream.queue = stream.graph_queue = p.first_queue + p.streams % p.queues;
+  if (const std::int32_t graphs = spec_.gpu.graph_queues; graphs > 0) {
+    stream.graph_queue = p.first_queue + p.queues + p.streams % graphs;
+  }
+  p.streams += 1;
   stream.priority = priority;
   streams_.push_back(stream);
   return static_cast<StreamId>(streams_.size()) - 1;
@@ -210,10 +214,15 @@ void SimDevice::submit(SimPort& port, StreamId stream, const WorkUnit& work) {
   if (work.notify == Notify::kUnit && work.notify_call) port.spend(host.notify_issue_us);
 }
 
+auto SimDevice::queue_of(const Op& op) -> std::deque<OpId>& {
+  const Stream& stream = streams_[op.stream];
+  return queues_[op.in_graph ? stream.graph_queue : stream.queue];
+}
+
 void SimDevice::arrive(OpId id, TimeNs now) {
   Op& op = ops_[id];
   Stream& stream = streams_[op.stream];
-  if (op.kind == OpKind::kKernel) queues_[stream.queue].push_back(id);
+  if (op.kind == OpKind::kKernel) queue_of(op).push_back(id);
   if (stream.head == kNone) {
     stream.head = stream.tail = id;
     context_of(id).busy_streams += 1;
@@ -251,7 +260,7 @@ void SimDevice::reach_stream_head(OpId id, TimeNs now, bool follows_kernel) {
 
 void SimDevice::make_ready(OpId id, TimeNs now) {
   ops_[id].ready = true;
-  if (queues_[streams_[ops_[id].stream].queue].front() == id) wait_for_sms(id, now);
+  if (queue_of(ops_[id]).front() == id) wait_for_sms(id, now);
 }
 
 void SimDevice::wait_for_sms(OpId id, TimeNs now) {
@@ -312,7 +321,7 @@ void SimDevice::place_waiting(Context& context, TimeNs now) {
     if (!starts) --context.partly_placed;
     context.blocked = kNone;
     context.waiting.pop();
-    auto& queue = queues_[streams_[op.stream].queue];
+    auto& queue = queue_of(op);
     queue.pop_front();
     if (!queue.empty() && ops_[queue.front()].ready) wait_for_sms(queue.front(), now);
   }
@@ -322,7 +331,10 @@ void SimDevice::place_waiting(Context& context, TimeNs now) {
 
 // A working set that outgrows the L2 cache costs every kernel that starts now more work.
 double SimDevice::work_ns(const Context& context, const Op& op) const {
-  if (spec_.gpu.cache_penalty == 0) return op.cost->work_ns;
+  const Notify notify = units_[op.slot].work.notify;
+  const double notes_ns = notify == Notify::kBlocks ? spec_.gpu.notes_work_us * 1e3 : 0;
+  const double work_ns = op.cost->work_ns + notes_ns;
+  if (spec_.gpu.cache_penalty == 0) return work_ns;
   double bytes = 0;
   for (std::size_t m = 0; m < models_.size(); ++m) {
     if (context.units[m] > 0) {
@@ -331,8 +343,8 @@ double SimDevice::work_ns(const Context& context, const Op& op) const {
   }
   const ModelCost& own = models_[units_[op.slot].work.model];
   const double alone = std::max(spec_.l2_bytes, own.weights_bytes + own.arena_bytes);
-  if (bytes <= alone) return op.cost->work_ns;
-  return op.cost->work_ns * (1 + spec_.gpu.cache_penalty * std::log2(bytes / alone));
+  if (bytes <= alone) return work_ns;
+  return work_ns * (1 + spec_.gpu.cache_penalty * std::log2(bytes / alone));
 }
 
 void SimDevice::complete(OpId id, TimeNs now) {

@@ -95,7 +95,7 @@ class SimDevice {
   };
   struct Stream {
     std::int32_t process;
-    std::int32_t queue;
+    std::int32_t queue, graph_queue;  // of what is launched by itself, and in graphs
     std::int32_t priority;
     bool used = false;
     OpId head = kNone, tail = kNone;
@@ -103,7 +103,7 @@ class SimDevice {
   struct Process {
     std::int32_t context;
     std::int32_t first_queue;
-    std::int32_t queues;
+    std::int32_t queues;  // and those of graphs behind them
     std::int32_t streams = 0;
   };
   struct Waiting {  // a kernel at the head of its hardware queue, its turn in its stream come
@@ -143,6 +143,7 @@ class SimDevice {
 
   void submit(SimPort& port, StreamId stream, const WorkUnit& work);
   void at(TimeNs when, TimerKind kind, OpId op);
+  std::deque<OpId>& queue_of(const Op& op);
   void arrive(OpId op, TimeNs now);
   void reach_stream_head(OpId op, TimeNs now, bool follows_kernel);
   void make_ready(OpId op, TimeNs now);
