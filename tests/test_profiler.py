@@ -340,6 +340,9 @@ def test_the_gpus_state_is_asked_of_nvidia_smi(monkeypatch, tmp_path):
         "power_w": 117.2,
         "driver": "580.1",
     }
+    program.write_text('#!/bin/sh\necho "$2, 0, 0, 0, 0"\n')
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-7,GPU-8")
+    assert machine.gpu_state()["sm_mhz"] == "GPU-7"  # the one that the driver shows first
     program.unlink()
     assert machine.gpu_state() == {}
 

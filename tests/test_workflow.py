@@ -16,7 +16,7 @@ from paella.config import Config
 from paella.errors import ConfigError
 from paella.reading import read_yaml
 from paella.results import read_run
-from paella.workflow_config import Workflow
+from paella.workflow_config import Workflow, simulated
 
 ROOT = Path(__file__).parents[1]
 OVERLAYS = ("quick", "seeds", "h100-40sm", "t4", "cuda")
@@ -106,6 +106,9 @@ BAD = {
     "nan is not a finite number": {"experiments": {"fig12": {"iat_us": [float("nan")]}}},
     "unknown model in the panels of fig12: resnet81; did you mean resnet18?": {
         "experiments": {"fig12": {"panels": [["resnet81"]]}}
+    },
+    "repeated loads are loads of the sweep": {
+        "experiments": {"fig12": {"repeated": {"iat_us": [1], "sigmas": [2], "seeds": [1]}}}
     },
     "a sweep of thresholds has one sigma and one iat_us": {
         "experiments": {"fig13": {"sigmas": [1.5, 2]}}
@@ -459,21 +462,84 @@ def test_a_slice_of_the_runs_ends_and_the_next_one_goes_on(tiny):
     assert 4 - done <= left <= min(3, 5 - done)
 
 
+REPEATED = {
+    "prefix": "tiny/",
+    "jobs": 40,
+    "experiments": {
+        "fig11": {
+            "systems": ["CUDA-MS", "Paella-seg"],
+            "sigmas": [2],
+            "iat_us": [1000, 20000],
+            "repeated": {"iat_us": [1000], "sigmas": [2], "seeds": [1, 2]},
+        },
+        "fig12": {"systems": ["MPS"], "sigmas": [2], "iat_us": [2000]},
+        "fig13": {"thresholds": [0.01, 100]},
+    },
+}
+
+
+def publish(project, experiments):
+    """Simulated runs as if they had been measured, and had taken twice as long."""
+    measured = project / "results" / "measured" / "h100"
+    measured.mkdir(parents=True)
+    configuration = workflow(REPEATED).publication()
+    (measured / "configuration.yaml").write_text(yaml.safe_dump(configuration))
+    for experiment in experiments:
+        made = pd.read_csv(project / "results" / "tiny" / "sim-h100" / experiment / "summary.csv")
+        slow = made.assign(backend="cuda", gpu="GPU 0", driver="1.2", date="2026-01-02")
+        slow = slow.assign(sm_mhz=1980, temperature_c=40, attempts=1, disturbed="")
+        slow[[c for c in slow if c.endswith("_us") and c not in ("iat_us", "elapsed_us")]] *= 2
+        slow.to_csv(measured / f"{experiment}.csv", index=False)
+
+
 @pytest.mark.workflow
-def test_what_was_measured_is_drawn_and_compared(tiny):
-    options = ("measured", "--configfile", "tiny.yaml", "--cores", "2")
-    assert "nothing was measured on h100" in tiny.snakemake(*options, status=1)
-    shutil.copytree(ROOT / "results" / "measured", tiny / "results" / "measured")
-    sentence = "no run was both measured and simulated with as many jobs"
-    assert sentence in tiny.snakemake(*options, status=1)
-    made = pd.read_csv(tiny / TINY_RUNS / "summary.csv")
-    slow = made.assign(backend="cuda", gpu="GPU 0", driver="1.2", date="2026-01-02")
-    slow[["mean_us", "p50_us", "p99_us", "p99_low_us", "p99_high_us"]] *= 2
-    slow.to_csv(tiny / "results" / "measured" / "h100" / "fig11.csv", index=False)
-    tiny.snakemake(*options)
-    folder = tiny / "figures" / "tiny" / "measured-h100"
-    text = (folder / "fig11_errors.txt").read_text()
+def test_what_was_measured_is_drawn_judged_and_compared(project):
+    (project / "tiny.yaml").write_text(yaml.safe_dump(REPEATED))
+    options = ("--cores", "2")
+    assert "nothing is published in results/measured" in project.snakemake(
+        "measured", *options, status=1
+    )
+    figures = ("fig11", "fig12", "fig13")
+    project.snakemake(*figures, "--configfile", "tiny.yaml", *options)
+    publish(project, figures)
+    project.snakemake("measured", *options)
+    folder = project / "figures" / "measured"
+    for name in ("fig11_lns2", "fig12_lns2", "fig13", "fig11_errors", "fig13_errors"):
+        assert (folder / "h100" / f"{name}.pdf").is_file()
+    text = (folder / "h100" / "fig11_errors.txt").read_text()
     assert "throughput 0.0 %, mean 50.0 %, p50 50.0 %, p99 50.0 %." in text
-    errors = pd.read_csv(folder / "fig11_errors.csv").mean_error.dropna()  # of models with jobs
-    assert (errors.round(3) == -0.5).all()
-    assert (folder / "fig11_lns2.pdf").is_file()
+    errors = pd.read_csv(folder / "h100" / "fig13_errors.csv")
+    assert len(errors) == 2 * 3  # thresholds x models and all
+    assert (errors.mean_error.round(3) == -0.5).all()
+    verdicts = pd.read_csv(folder / "claims.csv")
+    assert list(verdicts.filter(like="verdict")) == ["verdict", "verdict.1", "verdict.2"]
+    page = (folder / "evaluation.html").read_text()
+    for words in ("GPU 0", "H100, measured", "H100, simulated", "T4, simulated, extrapolated"):
+        assert words in page
+    assert page.count("<img") == 3 + 3  # figures, errors
+    runs = list((project / "results" / "as-measured" / "sim-t4").rglob("*.parquet"))
+    assert len(runs) == 4  # of the repeated load: two systems, two seeds
+
+
+def test_a_publication_is_simulated_with_the_same_runs():
+    published = workflow("cuda").publication()
+    path = ROOT / "results" / "measured" / "h100" / "configuration.yaml"
+    assert read_yaml(path) == published
+    again = simulated(path, merged())
+    assert again.folder == "as-measured/sim-h100"
+    assert set(again.by_path) == set(workflow("cuda").by_path)
+    assert {name: len(runs) for name, runs in again.runs.items()} == {
+        "fig11": 10 * (2 * 10 + 3 * 4),
+        "fig12": 9 * (2 * 10 + 3 * 4),
+        "fig13": 13 * 5,
+    }
+    other = simulated(path, merged(), device="t4")
+    assert other.device.name == "t4"
+    seeds = {(run.sigma, run.seed) for run in other.runs["fig11"]}
+    assert seeds == {(2, seed) for seed in range(1, 6)}
+
+
+def test_published_runs_with_all_jobs_are_one_seeds():
+    plan = workflow("cuda")
+    assert {run.seed for run in plan.published("fig11")} == {1}
+    assert len(plan.published("fig11")) == 10 * 2 * 2

@@ -1,35 +1,41 @@
 CLAIMS = f"{RESULTS}/claims.csv"
 
 
+def figures_claimed(workflow):
+    """The experiments that claims are about."""
+    return list(dict.fromkeys(c.figure for c in workflow.settings.claims.values()))
+
+
+def alone_us(workflow):
+    return {name: model.alone_us for name, model in workflow.profile.models.items()}
+
+
 rule judge_claims:
     input:
-        summaries=list(
-            dict.fromkeys(
-                summary_of(c.figure) for c in WORKFLOW.settings.claims.values()
-            )
-        ),
+        summaries=lambda w: [
+            f"results/{w.folder}/{figure}/summary.csv"
+            for figure in figures_claimed(of(w))
+        ],
         predicates="workflow/scripts/claims.py",
     output:
-        csv=CLAIMS,
-        text=f"{RESULTS}/claims.txt",
+        csv="results/{folder}/claims.csv",
+        text="results/{folder}/claims.txt",
         html=report(
-            f"{RESULTS}/claims.html",
+            "results/{folder}/claims.html",
             caption="../report/claims.rst",
             category="Claims",
-            labels={"table": "verdicts"},
+            labels={"table": "verdicts", "runs": "{folder}"},
         ),
     log:
-        f"{LOGS}/claims.log",
+        "results/{folder}/logs/claims.log",
     conda:
         "../../envs/paella.yaml"
     params:
-        claims=to_builtins(WORKFLOW.settings.claims),
-        alone_us={
-            name: model.alone_us for name, model in WORKFLOW.profile.models.items()
-        },
-        limits_ms={name: e.y_limit_ms for name, e in WORKFLOW.experiments.items()},
+        figures=lambda w: figures_claimed(of(w)),
+        claims=lambda w: to_builtins(of(w).settings.claims),
+        alone_us=lambda w: alone_us(of(w)),
     message:
-        "judge the claims"
+        "{wildcards.folder}: judge the claims"
     script:
         "../scripts/judge_claims.py"
 

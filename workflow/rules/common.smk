@@ -4,7 +4,7 @@ from pathlib import Path
 from msgspec import to_builtins
 from paella.errors import PaellaError
 from paella.triton.releases import RELEASES, cache
-from paella.workflow_config import Workflow, engine_identity, number
+from paella.workflow_config import Workflow, engine_identity, number, simulated
 
 try:
     WORKFLOW = Workflow(config)
@@ -12,13 +12,32 @@ except PaellaError as error:
     print(f"paella: {error}", file=sys.stderr)
     sys.exit(2)
 
-ENGINE = engine_identity(WORKFLOW.settings.backend)
+MEASURED = "results/measured"
 ON_GPU = WORKFLOW.settings.backend == "cuda"
+
+
+def publications():
+    """What was measured, by device."""
+    found = sorted(Path(MEASURED).glob("*/configuration.yaml"))
+    return {path.parent.name: path for path in found}
+
+
+def simulations():
+    """What was measured, on the simulated device; and the paper's GPU, as the first was."""
+    again = {name: simulated(path, config) for name, path in publications().items()}
+    for path in list(publications().values())[:1]:
+        again[EXTRAPOLATED] = simulated(path, config, device=EXTRAPOLATED)
+    return again
+
+
+EXTRAPOLATED = "t4"  # judged beside what was measured
+AGAIN = {} if ON_GPU else simulations()
+WORKFLOWS = {w.folder: w for w in (WORKFLOW, *AGAIN.values())}
+ENGINE = engine_identity(WORKFLOW.settings.backend)
 RESULTS = f"results/{WORKFLOW.folder}"
 FIGURES = f"figures/{WORKFLOW.folder}"
 LOGS = f"{RESULTS}/logs"
-MEASURED = f"results/measured/{WORKFLOW.settings.device}"
-COMPARED = f"figures/{WORKFLOW.settings.prefix}measured-{WORKFLOW.settings.device}"
+COMPARED = "figures/measured"
 RUN = "{experiment}/{system}/sigma{sigma}_{point}_seed{seed}"
 ORIGINS = {
     name: WORKFLOW.config.system(name).origin for name in WORKFLOW.config.systems()
@@ -29,11 +48,13 @@ def one_of(values):
     return "|".join(sorted({re.escape(value) for value in values}))
 
 
-RUNS = list(WORKFLOW.by_path.values())
+RUNS = [run for workflow in WORKFLOWS.values() for run in workflow.by_path.values()]
 
 
 wildcard_constraints:
-    experiment=one_of(WORKFLOW.experiments),
+    folder=one_of(WORKFLOWS),
+    device=one_of([*AGAIN, *publications()]) or "(?!)",
+    experiment=one_of(run.experiment for run in RUNS),
     release=one_of(RELEASES),
     system=one_of(run.system for run in RUNS),
     sigma=one_of(number(run.sigma) for run in RUNS),
@@ -41,20 +62,30 @@ wildcard_constraints:
     seed=one_of(str(run.seed) for run in RUNS),
 
 
+def of(wildcards):
+    """The workflow whose folder it is."""
+    return WORKFLOWS[wildcards.folder]
+
+
 def runs_of(wildcards):
-    return [f"{RESULTS}/{run.path}" for run in WORKFLOW.runs[wildcards.experiment]]
+    runs = of(wildcards).runs.get(wildcards.experiment, [])
+    return [f"results/{wildcards.folder}/{run.path}" for run in runs]
 
 
 def summary_of(experiment):
     return f"{RESULTS}/{experiment}/summary.csv"
 
 
-def figures(name):
-    """The PDFs of an experiment: one per sigma, or one for a sweep of thresholds."""
-    experiment = WORKFLOW.experiments[name]
+def figure_names(experiment):
+    """A figure per sigma, or one for a sweep of thresholds."""
     if experiment.thresholds:
-        return [f"{FIGURES}/{name}.pdf"]
-    return [f"{FIGURES}/{name}_lns{number(sigma)}.pdf" for sigma in experiment.sigmas]
+        return [experiment.name]
+    return [f"{experiment.name}_lns{number(sigma)}" for sigma in experiment.sigmas]
+
+
+def figures(name):
+    """The PDFs of an experiment."""
+    return [f"{FIGURES}/{f}.pdf" for f in figure_names(WORKFLOW.experiments[name])]
 
 
 def installed_triton(release):
@@ -63,40 +94,30 @@ def installed_triton(release):
 
 def planned(wildcards):
     path = f"{RUN}.parquet".format(**wildcards)
-    if path not in WORKFLOW.by_path:
+    if path not in of(wildcards).by_path:
         raise WorkflowError(f"{path} is no run of this configuration")
-    return WORKFLOW.by_path[path]
+    return of(wildcards).by_path[path]
 
 
 def swept(kind):
     """A pattern of the experiments that sweep loads, or thresholds; of nothing if there are none."""
     names = [
         name
-        for name, experiment in WORKFLOW.experiments.items()
+        for workflow in WORKFLOWS.values()
+        for name, experiment in workflow.experiments.items()
         if bool(experiment.thresholds) == (kind == "thresholds")
     ]
     return one_of(names) or "(?!)"
 
 
-def figure_formats(name, **about):
+def figure_formats(path, **about):
     """PDF for the paper, PNG to look at, SVG for the report."""
     return {
-        "pdf": f"{FIGURES}/{name}.pdf",
-        "png": f"{FIGURES}/{name}.png",
-        "svg": report(f"{FIGURES}/{name}.svg", **about),
+        "pdf": f"{path}.pdf",
+        "png": f"{path}.png",
+        "svg": report(f"{path}.svg", **about),
     }
 
 
-def comparisons(_):
-    """Figures and tables of all experiments that were measured."""
-    here = [
-        experiment
-        for experiment in WORKFLOW.experiments.values()
-        if Path(f"{MEASURED}/{experiment.name}.csv").exists()
-        and not experiment.thresholds
-    ]
-    if not here:
-        raise WorkflowError(f"nothing was measured on {WORKFLOW.settings.device}")
-    curves = [f"{e.name}_lns{number(sigma)}.pdf" for e in here for sigma in e.sigmas]
-    errors = [f"{e.name}_errors.txt" for e in here]
-    return [f"{COMPARED}/{file}" for file in curves + errors]
+def nothing_measured(_):
+    raise WorkflowError(f"nothing is published in {MEASURED}")

@@ -1,6 +1,20 @@
-# What was measured, in the repository: published by who has the GPU, drawn and compared with the
-# simulation by everybody.
+# What was measured, in the repository: published by who has the GPU, drawn, judged and compared with
+# the simulation of the same runs by everybody.
 if ON_GPU:
+
+    rule publish_configuration:
+        output:
+            f"{MEASURED}/{WORKFLOW.settings.device}/configuration.yaml",
+        log:
+            f"{LOGS}/publish.log",
+        conda:
+            "../../envs/paella.yaml"
+        params:
+            publication=WORKFLOW.publication(),
+        message:
+            "publish the configuration"
+        script:
+            "../scripts/publish_configuration.py"
 
     rule publish_measured:
         input:
@@ -9,8 +23,8 @@ if ON_GPU:
                 f"{RESULTS}/{run.path}" for run in WORKFLOW.published(w.experiment)
             ],
         output:
-            summary=f"{MEASURED}/{{experiment}}.csv",
-            runs=directory(f"{MEASURED}/{{experiment}}"),
+            summary=f"{MEASURED}/{WORKFLOW.settings.device}/{{experiment}}.csv",
+            runs=directory(f"{MEASURED}/{WORKFLOW.settings.device}/{{experiment}}"),
         log:
             f"{LOGS}/{{experiment}}/publish.log",
         conda:
@@ -22,32 +36,80 @@ if ON_GPU:
 
     rule publish:
         input:
-            [f"{MEASURED}/{experiment}.csv" for experiment in WORKFLOW.experiments],
+            rules.publish_configuration.output,
+            [
+                f"{MEASURED}/{WORKFLOW.settings.device}/{experiment}.csv"
+                for experiment in WORKFLOW.experiments
+            ],
 
 else:
 
+    def figures_of(device):
+        """The names of a device's figures -> experiment, sigma."""
+        return {
+            name: (experiment, sigma)
+            for experiment in AGAIN[device].experiments.values()
+            for name, sigma in zip(figure_names(experiment), experiment.sigmas)
+        }
+
+    def measured_and_simulated(device, experiment):
+        return {
+            "measured": f"{MEASURED}/{device}/{experiment}.csv",
+            "simulated": f"results/{AGAIN[device].folder}/{experiment}/summary.csv",
+        }
+
+    def sides(device):
+        """Tables of verdicts on what was measured and on its simulation."""
+        measured = (
+            [f"{COMPARED}/{device}/claims.csv"] if device in publications() else []
+        )
+        return [*measured, f"results/{AGAIN[device].folder}/claims.csv"]
+
+    def side_labels(device):
+        label = AGAIN[device].device.label
+        if device in publications():
+            return [f"{label}, measured", f"{label}, simulated"]
+        return [f"{label}, simulated, {AGAIN[device].device.provenance}"]
+
+    def each(pattern):
+        """Of every device and experiment that was measured."""
+        return [
+            pattern.format(device=device, experiment=experiment)
+            for device in publications()
+            for experiment in AGAIN[device].experiments
+        ]
+
     rule plot_measured:
         input:
-            measured=f"{MEASURED}/{{experiment}}.csv",
-            simulated=f"{RESULTS}/{{experiment}}/summary.csv",
+            unpack(
+                lambda w: measured_and_simulated(
+                    w.device, figures_of(w.device)[w.figure][0].name
+                )
+            ),
             style="workflow/scripts/style.py",
-            latency="workflow/scripts/plot_latency.py",
+            plots=[
+                f"workflow/scripts/plot_{kind}.py" for kind in ("latency", "fairness")
+            ],
         output:
-            pdf=f"{COMPARED}/{{experiment}}_lns{{sigma}}.pdf",
-            png=f"{COMPARED}/{{experiment}}_lns{{sigma}}.png",
-            svg=report(
-                f"{COMPARED}/{{experiment}}_lns{{sigma}}.svg",
+            **figure_formats(
+                f"{COMPARED}/{{device}}/{{figure}}",
                 caption="../report/measured.rst",
                 category="Measured",
-                subcategory="{experiment}",
-                labels={"figure": "{experiment}", "sigma": "{sigma}"},
+                subcategory="{device}",
+                labels={"figure": "{figure}"},
             ),
         log:
-            f"{LOGS}/{{experiment}}/plot_measured_lns{{sigma}}.log",
+            f"{COMPARED}/logs/{{device}}/{{figure}}.log",
+        wildcard_constraints:
+            figure=one_of(
+                name for device in publications() for name in figures_of(device)
+            )
+            or "(?!)",
         conda:
             "../../envs/paella.yaml"
         params:
-            experiment=lambda w: to_builtins(WORKFLOW.experiments[w.experiment]),
+            experiment=lambda w: to_builtins(figures_of(w.device)[w.figure][0]),
+            sigma=lambda w: figures_of(w.device)[w.figure][1],
             systems=ORIGINS,
         message:
             "draw {output.pdf}"
@@ -56,30 +118,86 @@ else:
 
     rule compare_with_measured:
         input:
-            measured=f"{MEASURED}/{{experiment}}.csv",
-            simulated=f"{RESULTS}/{{experiment}}/summary.csv",
+            unpack(lambda w: measured_and_simulated(w.device, w.experiment)),
             style="workflow/scripts/style.py",
         output:
-            points=f"{COMPARED}/{{experiment}}_errors.csv",
-            text=f"{COMPARED}/{{experiment}}_errors.txt",
-            pdf=f"{COMPARED}/{{experiment}}_errors.pdf",
-            png=f"{COMPARED}/{{experiment}}_errors.png",
-            svg=report(
-                f"{COMPARED}/{{experiment}}_errors.svg",
+            **figure_formats(
+                f"{COMPARED}/{{device}}/{{experiment}}_errors",
                 caption="../report/errors.rst",
                 category="Measured",
-                subcategory="{experiment}",
-                labels={"figure": "{experiment}, simulation's errors", "sigma": "all"},
+                subcategory="{device}",
+                labels={"figure": "{experiment}, errors of the simulation"},
             ),
+            points=f"{COMPARED}/{{device}}/{{experiment}}_errors.csv",
+            text=f"{COMPARED}/{{device}}/{{experiment}}_errors.txt",
         log:
-            f"{LOGS}/{{experiment}}/compare_with_measured.log",
+            f"{COMPARED}/logs/{{device}}/{{experiment}}_errors.log",
         conda:
             "../../envs/paella.yaml"
         message:
-            "{wildcards.experiment}: how far the simulation is from what was measured"
+            "{wildcards.device}, {wildcards.experiment}: how far the simulation is from what was measured"
         script:
             "../scripts/compare_with_measured.py"
 
+    use rule judge_claims as judge_measured_claims with:
+        input:
+            summaries=lambda w: [
+                f"{MEASURED}/{w.device}/{figure}.csv"
+                for figure in figures_claimed(AGAIN[w.device])
+            ],
+            predicates="workflow/scripts/claims.py",
+        output:
+            csv=f"{COMPARED}/{{device}}/claims.csv",
+            text=f"{COMPARED}/{{device}}/claims.txt",
+            html=f"{COMPARED}/{{device}}/claims.html",
+        log:
+            f"{COMPARED}/logs/{{device}}/claims.log",
+        params:
+            figures=lambda w: figures_claimed(AGAIN[w.device]),
+            claims=lambda w: to_builtins(AGAIN[w.device].settings.claims),
+            alone_us=lambda w: alone_us(AGAIN[w.device]),
+        message:
+            "{wildcards.device}, measured: judge the claims"
+
+    rule evaluation:
+        input:
+            sides=[table for device in AGAIN for table in sides(device)],
+            errors=each(f"{COMPARED}/{{device}}/{{experiment}}_errors.csv"),
+            maps=each(f"{COMPARED}/{{device}}/{{experiment}}_errors.svg"),
+            figures=[
+                f"{COMPARED}/{device}/{figure}.svg"
+                for device in publications()
+                for figure in figures_of(device)
+            ],
+            summaries=each(f"{MEASURED}/{{device}}/{{experiment}}.csv"),
+            again=sorted(map(str, Path(MEASURED).glob("*/*_again.csv"))),
+            template="workflow/report/evaluation.html",
+        output:
+            html=report(
+                f"{COMPARED}/evaluation.html",
+                caption="../report/evaluation.rst",
+                category="Evaluation",
+                labels={"page": "all that was measured, as one text"},
+            ),
+            claims=f"{COMPARED}/claims.csv",
+            errors=f"{COMPARED}/errors.txt",
+        log:
+            f"{COMPARED}/logs/evaluation.log",
+        conda:
+            "../../envs/paella.yaml"
+        params:
+            labels={name: AGAIN[name].device.label for name in publications()},
+            experiments={
+                name: to_builtins(experiment)
+                for device in publications()
+                for name, experiment in AGAIN[device].experiments.items()
+            },
+            sides=[side for device in AGAIN for side in side_labels(device)],
+        message:
+            "write {output.html}"
+        script:
+            "../scripts/write_evaluation.py"
+
     rule measured:
         input:
-            comparisons,
+            [f"{COMPARED}/evaluation.html"] if publications() else nothing_measured,

@@ -5,7 +5,7 @@ rule plot_latency:
         style="workflow/scripts/style.py",
     output:
         **figure_formats(
-            "{experiment}_lns{sigma}",
+            f"{FIGURES}/{{experiment}}_lns{{sigma}}",
             caption="../report/latency.rst",
             category="Figures",
             subcategory="{experiment}",
@@ -33,7 +33,7 @@ rule plot_fairness:
         style="workflow/scripts/style.py",
     output:
         **figure_formats(
-            "{experiment}",
+            f"{FIGURES}/{{experiment}}",
             caption="../report/fairness.rst",
             category="Figures",
             subcategory="{experiment}",

@@ -11,12 +11,12 @@ onstart:
 # itself, and is measured anew rather than taken from a cache.
 rule run_system:
     input:
-        lambda w: WORKFLOW.plans(w.experiment),
-        lambda w: [ancient(installed_triton(r)) for r in WORKFLOW.releases(w.system)],
+        lambda w: of(w).plans(w.experiment),
+        lambda w: [ancient(installed_triton(r)) for r in of(w).releases(w.system)],
     output:
-        f"{RESULTS}/{RUN}.parquet",
+        f"results/{{folder}}/{RUN}.parquet",
     log:
-        f"{LOGS}/{RUN}.log",
+        f"results/{{folder}}/logs/{RUN}.log",
     cache: False if ON_GPU else "omit-software"
     conda:
         "../../envs/paella.yaml"
@@ -24,26 +24,26 @@ rule run_system:
     resources:
         gpu=1 if ON_GPU else 0,
     params:
-        backend=WORKFLOW.settings.backend,
-        device=WORKFLOW.settings.device,
-        profile=WORKFLOW.settings.profile or WORKFLOW.device.profile,
+        backend=lambda w: of(w).settings.backend,
+        device=lambda w: of(w).settings.device,
+        profile=lambda w: of(w).settings.profile or of(w).device.profile,
         system="{system}",
-        mix=lambda w: WORKFLOW.experiments[w.experiment].mix,
+        mix=lambda w: of(w).experiments[w.experiment].mix,
         arrival=lambda w: planned(w).arrival,
         iat=lambda w: number(planned(w).iat_us),
         sigma="{sigma}",
-        jobs=WORKFLOW.settings.jobs,
+        jobs=lambda w: of(w).settings.jobs,
         seed="{seed}",
         options=lambda w: [
-            *(["--rescale"] if WORKFLOW.settings.rescale else []),
+            *(["--rescale"] if of(w).settings.rescale else []),
             *(f"--set {key}={value}" for key, value in planned(w).overrides.items()),
-            *WORKFLOW.hardware_options,
+            *of(w).hardware_options,
             *([f"--ahead {RESULTS}/{WORKFLOW.list_of(**w)}"] if ON_GPU else []),
         ],
-        definitions=lambda w: WORKFLOW.digest(w.experiment, w.system),
+        definitions=lambda w: of(w).digest(w.experiment, w.system),
         engine=ENGINE,
     message:
-        "{wildcards.experiment}: {params.system}, sigma {params.sigma},"
+        "{params.device}, {wildcards.experiment}: {params.system}, sigma {params.sigma},"
         " {wildcards.point}, seed {params.seed}"
     shell:
         "paella run --backend {params.backend} --device {params.device}"
@@ -57,14 +57,14 @@ rule summarise_runs:
     input:
         runs_of,
     output:
-        f"{RESULTS}/{{experiment}}/summary.csv",
+        "results/{folder}/{experiment}/summary.csv",
     log:
-        f"{LOGS}/{{experiment}}/summary.log",
+        "results/{folder}/logs/{experiment}/summary.log",
     conda:
         "../../envs/paella.yaml"
     params:
         engine=ENGINE,
     message:
-        "{wildcards.experiment}: summary of its runs"
+        "{wildcards.folder}, {wildcards.experiment}: summary of its runs"
     script:
         "../scripts/summarise_runs.py"

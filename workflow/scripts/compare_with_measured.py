@@ -1,6 +1,7 @@
 """How far the simulation is from the GPU, at every point that was measured on both sides."""
 
 import itertools
+from collections.abc import Iterable
 
 import logged
 import numpy as np
@@ -13,7 +14,8 @@ from paella.files import replacing
 from paella.tables import format_table
 
 STATISTICS = {"throughput_rps": "throughput", "mean_us": "mean", "p50_us": "p50", "p99_us": "p99"}
-KEYS = ["system", "sigma", "iat_us", "seed", "jobs", "model"]
+POINT = ["sigma", "iat_us", "seed"]
+KEYS = ["system", *POINT, "threshold", "jobs", "model"]
 TIMES = [1 / 8, 1 / 4, 1 / 2, 0.8, 1, 1.25, 2, 4, 8]  # as ticks; beyond, colours do not change
 
 
@@ -26,19 +28,25 @@ def points(measured: pd.DataFrame, simulated: pd.DataFrame) -> pd.DataFrame:
     both = measured.merge(simulated, on=KEYS, suffixes=("", "_simulated"))
     for column, name in STATISTICS.items():
         both[f"{name}_error"] = both[f"{column}_simulated"] / both[column] - 1
+    both = both[both.jobs > 0].copy()
     columns = [c for column in STATISTICS for c in (column, f"{column}_simulated")]
     errors = [f"{name}_error" for name in STATISTICS.values()]
     limits = [f"p99_{end}_us{side}" for side in ("", "_simulated") for end in ("low", "high")]
     return both[[*KEYS, "offered_rps", *columns, *limits, *errors]]
 
 
+def medians(both: pd.DataFrame) -> list[float]:
+    """Of the absolute error of each statistic, in percent."""
+    return [100 * both[f"{s}_error"].abs().median() for s in STATISTICS.values()]
+
+
 def by(both: pd.DataFrame, column: str) -> list[tuple]:
     """Median absolute errors, and the largest, of each system or model."""
     rows = []
     for name, own in both.groupby(column):
-        sizes = [own[f"{s}_error"].abs() for s in STATISTICS.values()]
-        text = [f"{100 * s.median():.1f} % ({100 * s.max():.0f})" for s in sizes]
-        rows.append((style.label(name), len(own), *text))
+        largest = [100 * own[f"{s}_error"].abs().max() for s in STATISTICS.values()]
+        pairs = zip(medians(own), largest, strict=True)
+        rows.append((style.label(name), len(own), *(f"{a:.1f} % ({b:.0f})" for a, b in pairs)))
     return rows
 
 
@@ -46,10 +54,10 @@ def ranking(both: pd.DataFrame) -> tuple[int, int]:
     """Pairs of systems at one load whose p99 differ, by intervals that do not overlap, when
     measured; and those that the simulation has in the same order."""
     differ = right = 0
-    for _, load in both[both.model == "All"].groupby(["sigma", "iat_us", "seed"]):
+    for _, load in both[both.model == "All"].groupby(POINT):
         for a, b in itertools.combinations(load.itertuples(), 2):
             low, high = (a, b) if a.p99_us < b.p99_us else (b, a)
-            if low.p99_high_us < high.p99_low_us:
+            if a.system != b.system and low.p99_high_us < high.p99_low_us:
                 differ += 1
                 right += low.p99_us_simulated < high.p99_us_simulated
     return differ, right
@@ -59,9 +67,8 @@ def report(both: pd.DataFrame) -> str:
     together = both[both.model == "All"]
     header = ("median (largest) error", "points", *STATISTICS.values())
     differ, right = ranking(both)
-    overall = [
-        f"{s} {100 * together[f'{s}_error'].abs().median():.1f} %" for s in STATISTICS.values()
-    ]
+    pairs = zip(STATISTICS.values(), medians(together), strict=True)
+    overall = [f"{name} {error:.1f} %" for name, error in pairs]
     return "\n\n".join(
         [
             "All jobs together, simulated / measured - 1, by system:",
@@ -75,27 +82,48 @@ def report(both: pd.DataFrame) -> str:
     )
 
 
-def draw(both: pd.DataFrame, systems: list[str], measured: pd.DataFrame):
+def sweeps_thresholds(runs: pd.DataFrame) -> bool:
+    return bool(runs.groupby("system").threshold.nunique().max() > 1)
+
+
+def known(names: Iterable[str], order: Iterable[str]) -> list[str]:
+    """The names, those of `order` first."""
+    there = set(names)
+    return [name for name in order if name in there] + sorted(there - set(order))
+
+
+def draw(both: pd.DataFrame, measured: pd.DataFrame):
+    """A cell per system and load of the larger sigma; of a sweep of thresholds, per model and
+    threshold. The median over seeds."""
     style.set_theme()
-    sigma = both.sigma.max()
-    own = both[(both.model == "All") & (both.sigma == sigma)]
+    sigma, thresholds = both.sigma.max(), sweeps_thresholds(both)
+    own = both[both.sigma == sigma]
+    if thresholds:
+        rows, column, what = known(own.model, style.MODELS), "threshold", "Fairness threshold"
+    else:
+        own = own[own.model == "All"]
+        rows, column, what = known(own.system, style.SYSTEMS), "iat_us", "Offered (req/s)"
+    kind = "model" if thresholds else "system"
     figure, axes = plt.subplots(
         1, len(STATISTICS), figsize=(style.WIDTH, 2.2), sharey=True, layout="constrained"
     )
     for ax, name in zip(axes, STATISTICS.values(), strict=True):
-        cells = own.pivot_table(index="system", columns="iat_us", values=f"{name}_error")
-        cells = cells.reindex(systems)[sorted(cells.columns, reverse=True)]
+        cells = own.pivot_table(
+            index=kind, columns=column, values=f"{name}_error", aggfunc="median"
+        )
+        cells = cells.reindex(rows)[sorted(cells.columns, reverse=True)]
         image = ax.imshow(np.log2(1 + cells), cmap="RdBu_r", vmin=-3, vmax=3, aspect="auto")
-        rates = [f"{1e6 / iat:.0f}" for iat in cells.columns]
-        ax.set_xticks(range(0, len(rates), 2), rates[::2], rotation=90)
-        ax.set_yticks(range(len(systems)), systems)
+        ticks = [f"{x:g}" if thresholds else f"{1e6 / x:.0f}" for x in cells.columns]
+        ax.set_xticks(range(0, len(ticks), 2), ticks[::2], rotation=90)
+        ax.set_yticks(range(len(rows)), map(style.label, rows))
         ax.set_title(f"{name}, sigma {sigma:g}")
-        ax.set_xlabel("Offered (req/s)")
+        ax.set_xlabel(what)
         ax.grid(visible=False)
     bar = figure.colorbar(image, ax=axes, ticks=np.log2(TIMES), pad=0.01, extend="both")
     bar.ax.set_yticklabels([f"{times:g}" for times in TIMES])
     bar.set_label("simulated / measured")
-    style.caption(figure, f"All jobs. {style.provenance(measured)}")
+    jobs = "" if thresholds else "All jobs. "
+    style.caption(figure, f"{jobs}Median over seeds. {style.provenance(measured)}")
     return figure
 
 
@@ -108,8 +136,7 @@ def main(job) -> None:
         both.to_csv(temporary, index=False, float_format="%.5g")
     with replacing(job.output.text) as temporary:
         temporary.write_text(report(both) + "\n")
-    systems = [system for system in style.SYSTEMS if system in set(both.system)]
-    figure = draw(both, systems, measured)
+    figure = draw(both, measured)
     style.save(figure, [job.output.pdf, job.output.png, job.output.svg])
     assert np.isfinite(both.throughput_error).all()
 

@@ -1,8 +1,7 @@
-"""The verdicts on the paper's claims, as a table for programs, one for the report, and as text."""
+"""The verdicts on claims, as a table for programs, one for the report, and as text."""
 
 import textwrap
 from html import escape
-from pathlib import Path
 
 import claims
 import logged
@@ -39,6 +38,7 @@ def as_frame(judgements: list[claims.Judgement]) -> pd.DataFrame:
             "id": j.claim.name,
             "claim": j.claim.claim,
             "figure": j.claim.figure,
+            "origin": j.claim.origin,
             "verdict": j.verdict,
             "evidence": j.evidence,
             "source": j.source,
@@ -70,15 +70,11 @@ def as_html(judgements: list[claims.Judgement]) -> str:
 
 
 def main(job) -> None:
-    runs = {Path(path).parent.name: pd.read_csv(path) for path in job.input.summaries}
+    paths = zip(job.params.figures, job.input.summaries, strict=True)
+    runs = {figure: pd.read_csv(path) for figure, path in paths}
     wanted = msgspec.convert(job.params.claims, dict[str, Claim])
     judgements = [
-        claims.judge(
-            claim,
-            runs[claim.figure],
-            claims.Known(job.params.alone_us, job.params.limits_ms[claim.figure]),
-        )
-        for claim in wanted.values()
+        claims.judge(claim, runs[claim.figure], job.params.alone_us) for claim in wanted.values()
     ]
     with replacing(job.output.csv) as temporary:
         as_frame(judgements).to_csv(temporary, index=False)

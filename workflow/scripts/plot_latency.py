@@ -46,21 +46,36 @@ def draw(summary: pd.DataFrame, experiment: dict, systems: dict, imported=None):
 
 
 def spread(summary: pd.DataFrame, model: str) -> pd.DataFrame:
-    """A row per system and load, in order of the load: over seeds, median p99 and its range.
+    """A row per system and load, in order of the load: median p99 over the seeds that all loads
+    have, and its range over all seeds.
 
-    With one seed the range is the confidence interval of p99.
+    With one seed at every load the range is the confidence interval of p99.
     """
     rows = summary[(summary.model == model) & summary.p99_us.notna()]
     several = rows.seed.nunique() > 1
-    points = rows.groupby(["system", "iat_us"], as_index=False).agg(
-        throughput_rps=("throughput_rps", "mean"),
-        p99_us=("p99_us", "median"),
+    load = ["system", "iat_us"]
+    ranges = rows.groupby(load, as_index=False).agg(
         low_us=("p99_us" if several else "p99_low_us", "min"),
         high_us=("p99_us" if several else "p99_high_us", "max"),
-        jobs=("jobs", "mean"),
+        seeds=("seed", "nunique"),
     )
-    points["seeds"] = rows.seed.nunique()
+    points = (
+        at_every_load(rows)
+        .groupby(load, as_index=False)
+        .agg(
+            throughput_rps=("throughput_rps", "mean"),
+            p99_us=("p99_us", "median"),
+            jobs=("jobs", "mean"),
+        )
+    )
+    points = points.merge(ranges, on=load)
     return points.sort_values("iat_us", ascending=False)
+
+
+def at_every_load(runs: pd.DataFrame) -> pd.DataFrame:
+    """Those of the seeds that all loads have."""
+    loads = runs.groupby("seed").iat_us.nunique()
+    return runs[runs.seed.isin(loads.index[loads == runs.iat_us.nunique()])]
 
 
 def draw_panel(ax, points: pd.DataFrame, model: str, systems, looks, imported) -> None:
@@ -70,8 +85,10 @@ def draw_panel(ax, points: pd.DataFrame, model: str, systems, looks, imported) -
         line = looks[system].line
         x = own.throughput_rps
         ax.plot(x, own.p99_us / 1e3, label=system, **line)
-        if few or points.seeds.max() > 1:
-            low, high = own.low_us / 1e3, own.high_us / 1e3
+        low, high = own.low_us / 1e3, own.high_us / 1e3
+        if points.seeds.nunique() > 1:
+            ax.vlines(x, low, high, color=line["color"], linewidth=0.6)
+        elif few or points.seeds.max() > 1:
             ax.fill_between(x, low, high, color=line["color"], alpha=0.13, linewidth=0)
         if imported is not None:
             theirs = imported[(imported.system == system) & (imported.model == model)]
@@ -106,7 +123,12 @@ def add_legend(ax, summary: pd.DataFrame, systems, looks, imported) -> None:
 
 
 def bands(summary: pd.DataFrame, models: list[str]) -> str:
-    if summary.seed.nunique() > 1:
+    seeds = summary.groupby("iat_us").seed.nunique()
+    if seeds.nunique() > 1:
+        return (
+            f"Lines: the seeds of all loads; bars: range over {seeds.max()} seeds, where so many."
+        )
+    if seeds.max() > 1:
         return "Lines: median over the seeds; bands: their range."
     jobs = summary[summary.model.isin(models)].groupby("model").jobs.median()
     few = ", ".join(style.label(model) for model in jobs.index[jobs < FEW])

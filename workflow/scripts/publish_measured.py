@@ -1,4 +1,4 @@
-"""An experiment's measured results as the repository keeps them: the summary with five digits, and
+"""An experiment's measured results as the repository keeps them: the summary with six digits, and
 the runs of a few loads with all of their jobs.
 """
 
@@ -13,7 +13,7 @@ from paella.files import replacing
 
 def main(job) -> None:
     with replacing(job.output.summary) as temporary:
-        pd.read_csv(job.input.summary).to_csv(temporary, index=False, float_format="%.5g")
+        pd.read_csv(job.input.summary).to_csv(temporary, index=False, float_format="%.6g")
     runs = Path(job.output.runs)
     runs.mkdir()
     for run in map(Path, job.input.runs):

@@ -135,13 +135,19 @@ def provenance(summary) -> str:
         source = f"{first.device_label}, measured on {first.gpu}, driver {first.driver}, {dates}"
     jobs = summary.loc[summary.model == "All", "jobs"].max()
     seeds = sorted(summary.seed.unique())
+    at_a_load = summary.groupby("iat_us").seed.nunique()
     parts = [
         f"paella {first.engine_version}",
         f"{jobs} jobs",
-        f"seed {seeds[0]}" if len(seeds) == 1 else f"{len(seeds)} seeds",
+        f"seed {seeds[0]}" if len(seeds) == 1 else f"{span(at_a_load)} seeds",
     ]
     parts += [f"{system} modelled" for system in summary.system[summary.modelled].unique()]
     return " · ".join([source, *(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts)])
+
+
+def span(counts: pd.Series) -> str:
+    low, high = counts.min(), counts.max()
+    return f"{high}" if low == high else f"{low} to {high}"
 
 
 def caption(figure, *lines: str) -> None:

@@ -16,11 +16,13 @@ from paella.ahead import Planned
 from paella.config import Config, resolve
 from paella.errors import ConfigError, unknown
 from paella.files import replacing
-from paella.reading import decode
-from paella.schema import Backend, Count, NonNegative, Positive, RunSpec, Strict, System
+from paella.reading import decode, read_yaml
+from paella.schema import Backend, Count, NonNegative, Origin, Positive, RunSpec, Strict, System
 
 ALL = "All"  # in place of a model: all jobs of a run together
 WHERE = "workflow configuration"  # in errors: several files make it
+PUBLISHED = ("device", "profile", "seeds", "rescale", "jobs", "experiments")
+SIMULATED = "as-measured/"  # prefix of what is simulated as it was measured
 
 Names = Annotated[list[str], Meta(min_length=1)]
 Seed = Annotated[int, Meta(ge=0, lt=2**32)]
@@ -28,6 +30,14 @@ Statistic = Literal["mean_us", "p50_us", "p90_us", "p95_us", "p99_us"]
 
 
 # ---- experiments
+
+
+class Repeated(Strict):
+    """Loads of an experiment that are run with more seeds than the others."""
+
+    iat_us: Annotated[list[NonNegative], Meta(min_length=1)]  # of the sweep
+    sigmas: Annotated[list[Positive], Meta(min_length=1)]
+    seeds: Annotated[list[Seed], Meta(min_length=1)]
 
 
 class Experiment(Strict):
@@ -41,15 +51,25 @@ class Experiment(Strict):
     iat_us: Annotated[list[NonNegative], Meta(min_length=1)]  # before the device's iat_scale
     panels: Annotated[list[Names], Meta(min_length=1)]  # rows of models, or All
     thresholds: list[NonNegative] = msgspec.field(default_factory=list)  # of srpt's fairness
+    repeated: Repeated | None = None
     published_iat_us: list[NonNegative] = msgspec.field(default_factory=list)  # with every job
     y_limit_ms: Positive | None = None  # None: as far as the data
     x_limit: Positive | None = None
+
+    def seeds(self, seeds: list[int], sigma: float, iat_us: float) -> list[int]:
+        """Those of one load, where every load has `seeds`."""
+        more = self.repeated
+        if more is None or sigma not in more.sigmas or iat_us not in more.iat_us:
+            return seeds
+        return sorted({*seeds, *more.seeds})
 
     def __post_init__(self):
         if self.thresholds and (len(self.iat_us), len(self.sigmas)) != (1, 1):
             raise ValueError("a sweep of thresholds has one sigma and one iat_us")
         if self.thresholds and [len(row) for row in self.panels] != [2]:
             raise ValueError("a sweep of thresholds shows two models, as one row of panels")
+        if self.repeated and not {*self.repeated.iat_us} <= {*self.iat_us}:
+            raise ValueError("repeated loads are loads of the sweep")
 
 
 class RunOf(Strict):
@@ -103,7 +123,7 @@ class Lower(Strict, tag_field="kind", tag="lower"):
 
 
 class MoreThroughput(Strict, tag_field="kind", tag="more-throughput"):
-    """`system` serves more, by more than tolerance, before its p99 leaves the figure at the top."""
+    """`system` serves more at the highest load, by more than tolerance."""
 
     system: str
     than: str
@@ -135,12 +155,13 @@ Predicate = Lower | MoreThroughput | ShortestGainMost | Monotone
 
 
 class Claim(Strict):
-    """A sentence of the paper in our words, and what must hold for it."""
+    """A sentence of the paper in our words, or one of ours, and what must hold for it."""
 
     name: str
     claim: str
     figure: str  # an experiment
     predicate: Predicate
+    origin: Origin = "paper"
 
 
 # ---- the whole
@@ -188,10 +209,16 @@ class Workflow:
         return f"{self.settings.prefix}{self.settings.backend}-{self.settings.device}"
 
     def published(self, experiment: str) -> list[RunOf]:
-        """The runs that are published with all of their jobs, from what was measured."""
+        """The runs that are published with all of their jobs, of what was measured: one seed's."""
         loads = self.experiments[experiment].published_iat_us
         scaled = {iat * self.device.iat_scale for iat in loads}
-        return [run for run in self.runs[experiment] if run.iat_us in scaled]
+        first = self.settings.seeds[0]
+        return [r for r in self.runs[experiment] if r.iat_us in scaled and r.seed == first]
+
+    def publication(self) -> dict[str, Any]:
+        """What decides which runs there are and on which traces: all that simulated() needs."""
+        settings = self.settings
+        return {key: msgspec.to_builtins(getattr(settings, key)) for key in PUBLISHED}
 
     @property
     def hardware_options(self) -> list[str]:
@@ -233,7 +260,7 @@ class Workflow:
             for sigma in experiment.sigmas
             for iat in experiment.iat_us
             for threshold in experiment.thresholds or [None]
-            for seed in self.settings.seeds
+            for seed in experiment.seeds(self.settings.seeds, sigma, iat)
         ]
 
     def _spec(self, run: RunOf) -> RunSpec:
@@ -302,6 +329,26 @@ class Workflow:
         """The server that a system's runs need, if any."""
         server = self.config.system(system).server
         return [server.release] if server and self.settings.backend == "cuda" else []
+
+
+def simulated(publication: Path, raw: dict[str, Any], *, device: str | None = None) -> Workflow:
+    """The runs of a published configuration on the simulated GPU, else as `raw` says.
+
+    With another `device`, only those that have several seeds: enough to judge claims on.
+    """
+    published = read_yaml(publication)
+    if device is not None:
+        experiments = published["experiments"]
+        kept = {
+            name: experiment | {key: experiment["repeated"][key] for key in ("iat_us", "sigmas")}
+            for name, experiment in experiments.items()
+            if experiment["repeated"]
+        }
+        published |= {"device": device, "experiments": kept}
+    claims = raw["claims"].items()
+    there = {name: claim for name, claim in claims if claim["figure"] in published["experiments"]}
+    own = {"backend": "sim", "prefix": SIMULATED, "imported": [], "claims": there}
+    return Workflow(raw | published | own)
 
 
 def _settings(raw: dict[str, Any]) -> WorkflowConfig:

@@ -27,7 +27,8 @@ def gpu_state() -> dict[str, Any]:
     program = shutil.which("nvidia-smi")
     if program is None:
         return {}
-    command = [program, "-i", "0", f"--query-gpu={','.join(_ASKED.values())}"]
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0] or "0"
+    command = [program, "-i", gpu, f"--query-gpu={','.join(_ASKED.values())}"]
     command.append("--format=csv,noheader,nounits")
     try:
         text = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
