@@ -16,6 +16,7 @@ from paella.reading import read_yaml
 
 sys.path.append(str(Path(__file__).parents[1] / "workflow" / "scripts"))
 
+import compare_with_measured as comparison
 import plot_fairness
 import plot_latency
 import style
@@ -266,3 +267,59 @@ def inflate(stream):
         return zlib.decompress(stream)
     except zlib.error:
         return b""
+
+
+# ---- measured
+
+
+def some_seeds(name):
+    """Five seeds at one load of the sweep, one at the others."""
+    table = summary(name, seeds=(1, 2, 3, 4, 5))
+    return table[(table.seed == 1) | (table.iat_us == 2000)]
+
+
+def test_lines_are_of_the_seeds_that_every_load_has():
+    table = some_seeds("fig12")
+    points = plot_latency.spread(table, "All")
+    own = points[points.system == "CUDA-MS"].set_index("iat_us")
+    one = table[(table.system == "CUDA-MS") & (table.model == "All") & (table.seed == 1)]
+    assert own.p99_us.to_dict() == one.set_index("iat_us").p99_us.to_dict()
+    assert own.seeds.to_dict() == {8000: 1, 2000: 5, 1000: 1}
+    assert own.high_us[2000] - own.low_us[2000] == 4e3
+    figure = plot_latency.draw(table, experiment("fig12"), ORIGINS)
+    assert "bars: range over 5 seeds" in words(figure)
+    assert "1 to 5 seeds" in words(figure)
+
+
+def both_sides(name, factor):
+    """Measured and simulated tables; simulated latencies are `factor` of the measured."""
+    measured = some_seeds(name).assign(backend="cuda", p50_us=1e3, offered_rps=1e3)
+    times = ["mean_us", "p50_us", "p99_us"]
+    return measured, measured.assign(**{t: measured[t] * factor for t in times})
+
+
+def test_errors_are_of_the_same_runs():
+    measured, simulated = both_sides("fig12", 1.5)
+    both = comparison.points(measured, simulated[simulated.iat_us != 1000])
+    assert set(both.iat_us) == {2000, 8000}
+    assert (both.mean_error.round(6) == 0.5).all()
+    assert (both.throughput_error == 0).all()
+    assert comparison.medians(both) == pytest.approx([0, 50, 50, 50])
+
+
+def test_the_order_of_systems_is_judged_where_measured_intervals_are_apart():
+    measured, _ = both_sides("fig12", 1)
+    p99 = {"CUDA-MS": 10e3, "Paella": 20e3, "MPS": 21e3}
+    measured = measured[measured.system.isin(p99) & (measured.seed == 1)]
+    middle = measured.system.map(p99)
+    measured = measured.assign(p99_us=middle, p99_low_us=middle - 2e3, p99_high_us=middle + 2e3)
+    reversed_ = measured.assign(p99_us=1e9 / measured.p99_us)
+    assert comparison.ranking(comparison.points(measured, measured)) == (6, 6)
+    assert comparison.ranking(comparison.points(measured, reversed_)) == (6, 0)
+
+
+def test_a_sweep_of_thresholds_is_one_of_a_system():
+    assert comparison.sweeps_thresholds(summary("fig13"))
+    table = summary("fig12")
+    table.loc[table.system == "Paella", "threshold"] = 1e6  # what it is configured with
+    assert not comparison.sweeps_thresholds(table)
