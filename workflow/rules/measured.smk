@@ -171,6 +171,7 @@ else:
             ],
             summaries=each(f"{MEASURED}/{{device}}/{{experiment}}.csv"),
             again=sorted(map(str, Path(MEASURED).glob("*/*_again.csv"))),
+            discussion=sorted(map(str, Path(MEASURED).glob("*/discussion.yaml"))),
             template="workflow/report/evaluation.html",
         output:
             html=report(

@@ -24,7 +24,9 @@ def points(measured: pd.DataFrame, simulated: pd.DataFrame) -> pd.DataFrame:
 
     Of the same traces: with as many jobs.
     """
-    measured, simulated = (t.assign(iat_us=t.iat_us.round(2)) for t in (measured, simulated))
+    measured, simulated = (
+        t.assign(iat_us=t.iat_us.astype(float).round(2)) for t in (measured, simulated)
+    )
     both = measured.merge(simulated, on=KEYS, suffixes=("", "_simulated"))
     for column, name in STATISTICS.items():
         both[f"{name}_error"] = both[f"{column}_simulated"] / both[column] - 1

@@ -8,11 +8,13 @@ from pathlib import Path
 import claims
 import compare_with_measured as comparison
 import logged
+import numpy as np
 import pandas as pd
 import style
 from jinja2 import Environment, StrictUndefined
 
 from paella.files import replacing
+from paella.reading import read_yaml
 from paella.tables import format_table
 from paella.workflow_config import ALL
 
@@ -34,10 +36,20 @@ def picture(path: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(Path(path).read_bytes()).decode()
 
 
-def ranged(values: pd.Series, scale: float = 1.0) -> str:
+def short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def span(values: pd.Series) -> str:
+    low, high = (f"{end:.0f}" for end in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
+
+
+def ranged(values: pd.Series) -> str:
     """Median, and range if there are several."""
-    low, middle, high = (x * scale for x in (values.min(), values.median(), values.max()))
-    return f"{middle:,.3g} [{low:,.3g}, {high:,.3g}]" if len(values) > 1 else f"{middle:,.3g}"
+    if len(values) == 1:
+        return short(values.iloc[0])
+    return f"{short(values.median())} [{short(values.min())}, {short(values.max())}]"
 
 
 # ---- sections
@@ -46,39 +58,62 @@ def ranged(values: pd.Series, scale: float = 1.0) -> str:
 def set_up(summaries: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
     """What ran, and what its own checks said."""
     rows = pd.concat(t[t.model == ALL] for t in summaries.values())
-    said = rows.disturbed.fillna("")
+    said = rows.disturbed.astype(object).fillna("")
     names = {
-        "Runs": f"{len(rows)}, of {rows.jobs.min()} to {rows.jobs.max()} jobs",
+        "Runs": f"{len(rows)}, of {span(rows.jobs)} jobs",
         "GPU": ", ".join(rows.gpu.unique()),
         "Driver": ", ".join(rows.driver.astype(str).unique()),
-        "SM clock after a run": f"{rows.sm_mhz.min():.0f} to {rows.sm_mhz.max():.0f} MHz",
-        "Temperature": f"{rows.temperature_c.min():.0f} to {rows.temperature_c.max():.0f} °C",
+        "SM clock after a run": f"{span(rows.sm_mhz)} MHz",
+        "Temperature": f"{span(rows.temperature_c)} °C",
         "Date": ", ".join(rows.date.unique()),
         "Engine": ", ".join(rows.engine_version.unique()),
-        "Seeds": f"{style.span(rows.groupby(comparison.POINT[:2]).seed.nunique())} a load",
+        "Seeds": f"{span(rows.groupby(comparison.POINT[:2]).seed.nunique())} a load",
         "Runs made again because disturbed": f"{(rows.attempts > 1).sum()}",
         "Runs disturbed in every attempt": f"{(said != '').sum()}",
     }
     return list(names.items())
 
 
-def key_loads(summary: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+def key_loads(summary: pd.DataFrame) -> pd.DataFrame:
     """A row per system: what it serves at the highest load, and its latencies at the others of
-    those with most seeds."""
+    those with most seeds. Cells are (text, whether the best of its column)."""
     own = claims.most_seeds(summary[summary.model == ALL])
     own = own[own.sigma == own.sigma.max()]
-    loads = sorted(own.iat_us.unique())
-    header = ["", f"req/s of {1e6 / loads[0]:,.0f}"]
-    for iat in loads[1:]:
-        header += [f"mean, ms, at {1e6 / iat:,.0f}", "p99, ms"]
-    rows = []
-    for system in comparison.known(own.system, style.SYSTEMS):
-        of = dict(iter(own[own.system == system].groupby("iat_us")))
-        cells = [ranged(of[loads[0]].throughput_rps)]
-        for iat in loads[1:]:
-            cells += [ranged(of[iat].mean_us, 1e-3), ranged(of[iat].p99_us, 1e-3)]
-        rows.append([system, *cells])
-    return header, rows
+    highest, *others = sorted(own.iat_us.unique())
+    wanted = [(f"req/s of {1e6 / highest:,.0f}", highest, "throughput_rps", -1)]
+    for iat in others:
+        wanted += [(f"mean, ms, at {1e6 / iat:,.0f}", iat, "mean_us", 1e-3)]
+        wanted += [("p99, ms", iat, "p99_us", 1e-3)]
+    systems = comparison.known(own.system, style.SYSTEMS)
+    columns = []
+    for _, iat, name, unit in wanted:
+        values = [own[(own.system == s) & (own.iat_us == iat)][name] * abs(unit) for s in systems]
+        least = min(np.sign(unit) * v.median() for v in values)
+        columns.append([(ranged(v), np.sign(unit) * v.median() == least) for v in values])
+    heads = [head for head, *_ in wanted]
+    return pd.DataFrame(list(zip(*columns, strict=True)), systems, heads)
+
+
+def findings(table: pd.DataFrame, sides: list[str]) -> list[str]:
+    """How many claims hold on each side, and where simulation and measurement judge alike."""
+    sentences = []
+    verdicts = table["verdict"].set_axis(sides, axis=1)
+    for side in sides:
+        parts = []
+        for origin, whose in (("paper", "the paper's"), ("ours", "our own")):
+            own = verdicts.loc[table.origin == origin, side]
+            passed, failed = (own == "pass").sum(), (own == "fail").sum()
+            rest = len(own) - passed - failed
+            open_ = f", {rest} are open" if rest else ""
+            parts.append(f"of {whose} {len(own)} claims {passed} hold and {failed} fail{open_}")
+        sentences.append(f"{side}: {'; '.join(parts)}.")
+    for side in sides:
+        other = side.replace("simulated", "measured")
+        if other != side and other in sides:
+            judged = verdicts[verdicts[[side, other]].isin(["pass", "fail"]).all(axis=1)]
+            same = (judged[side] == judged[other]).sum()
+            sentences.append(f"{side}: {same} of {len(judged)} verdicts as measured.")
+    return sentences
 
 
 def verdicts(paths: list[str]) -> pd.DataFrame:
@@ -153,6 +188,12 @@ def main(job) -> None:
         maps=by_device(job.input.maps),
         picture=picture,
         sides=job.params.sides,
+        findings=findings(table, job.params.sides),
+        not_fitted=far[-1],
+        discussion={
+            device: read_yaml(path["discussion"])
+            for device, path in by_device(job.input.discussion).items()
+        },
         claims=table.to_numpy().tolist(),
         colours=COLOURS,
         errors=far,
