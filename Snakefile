@@ -14,6 +14,7 @@ include: "workflow/rules/triton.smk"
 include: "workflow/rules/run.smk"
 include: "workflow/rules/plot.smk"
 include: "workflow/rules/claims.smk"
+include: "workflow/rules/published.smk"
 include: "workflow/rules/measured.smk"
 
 

@@ -1,15 +1,6 @@
 CLAIMS = f"{RESULTS}/claims.csv"
 
 
-def figures_claimed(workflow):
-    """The experiments that claims are about."""
-    return list(dict.fromkeys(c.figure for c in workflow.settings.claims.values()))
-
-
-def alone_us(workflow):
-    return {name: model.alone_us for name, model in workflow.profile.models.items()}
-
-
 rule judge_claims:
     input:
         summaries=lambda w: [

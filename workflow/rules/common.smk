@@ -119,5 +119,10 @@ def figure_formats(path, **about):
     }
 
 
-def nothing_measured(_):
-    raise WorkflowError(f"nothing is published in {MEASURED}")
+def figures_claimed(workflow):
+    """The experiments that claims are about."""
+    return list(dict.fromkeys(c.figure for c in workflow.settings.claims.values()))
+
+
+def alone_us(workflow):
+    return {name: model.alone_us for name, model in workflow.profile.models.items()}
