@@ -53,8 +53,6 @@ def measured_runs(args) -> pd.DataFrame:
     table = table[(table.model == "All") & (table.sigma == args.sigma) & (table.seed == args.seed)]
     if args.systems:
         table = table[table.system.isin(args.systems.split(","))]
-    if table.empty or not table.iat_us.all():
-        raise SystemExit("serving.py: no such runs of a sweep of loads were measured")
     return table.sort_values("iat_us", ascending=False)
 
 
@@ -69,6 +67,8 @@ def main():
     args = parser.parse_args()
     changes = dict(change.split("=", 1) for change in args.changes)
     runs = measured_runs(args)
+    if runs.empty or not runs.iat_us.all():
+        parser.error("no such runs of a sweep of loads were measured")
     specs = [
         RunSpec(
             run.system,

@@ -27,5 +27,6 @@ def test_parameters_are_judged_by_what_was_measured():
 
 
 def test_what_was_not_measured_is_one_sentence():
-    said = serving("--sigma", "7", status=1)
-    assert said == "serving.py: no such runs of a sweep of loads were measured\n"
+    for arguments in (("--sigma", "7"), ("--experiment", "fig13", "--sigma", "2")):
+        said = serving(*arguments, status=2)
+        assert said.endswith("error: no such runs of a sweep of loads were measured\n")

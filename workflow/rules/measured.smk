@@ -128,9 +128,9 @@ else:
         input:
             sides=[table for device in AGAIN for table in sides(device)],
             errors=each(f"{COMPARED}/{{device}}/{{experiment}}_errors.csv"),
-            maps=each(f"{COMPARED}/{{device}}/{{experiment}}_errors.svg"),
+            maps=each(f"{COMPARED}/{{device}}/{{experiment}}_errors.png"),
             figures=[
-                f"{COMPARED}/{device}/{figure}.svg"
+                f"{COMPARED}/{device}/{figure}.png"
                 for device in publications()
                 for figure in figures_of(device)
             ],

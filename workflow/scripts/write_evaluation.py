@@ -3,6 +3,7 @@ with tables of their key loads, the claims side by side, and how far the simulat
 """
 
 import base64
+import io
 from pathlib import Path
 
 import claims
@@ -12,12 +13,14 @@ import numpy as np
 import pandas as pd
 import style
 from jinja2 import Environment, StrictUndefined
+from PIL import Image
 
 from paella.files import replacing
 from paella.reading import read_yaml
 from paella.tables import format_table
 from paella.workflow_config import ALL
 
+PICTURE_WIDTH = 1500
 COLOURS = {"pass": "#117733", "fail": "#B22222"}
 AGAIN = "_again"  # ending of a summary of runs that were measured once more
 FITTED_TO = 1.5  # sigma: config/devices/h100.yaml
@@ -32,8 +35,12 @@ def by_device(paths) -> dict[str, dict[str, str]]:
 
 
 def picture(path: str) -> str:
-    """As a data URI: the page is one file."""
-    return "data:image/svg+xml;base64," + base64.b64encode(Path(path).read_bytes()).decode()
+    """As a data URI: the page is one file. Small, because Chromium shows no page within a page of
+    more than 2 MB, which is how Snakemake's report has it."""
+    image, file = Image.open(path).convert("RGB"), io.BytesIO()
+    image.thumbnail((PICTURE_WIDTH, image.height), Image.Resampling.LANCZOS)
+    image.save(file, "WEBP", quality=60, method=6)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def short(value: float) -> str:
