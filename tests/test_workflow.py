@@ -539,6 +539,17 @@ def test_a_publication_is_simulated_with_the_same_runs():
     assert seeds == {(2, seed) for seed in range(1, 6)}
 
 
+@pytest.mark.workflow
+def test_a_publication_that_does_not_fit_is_left_out(project):
+    folder = project / "results" / "measured" / "h100"
+    folder.mkdir(parents=True)
+    published = workflow("cuda").publication()
+    published["experiments"]["fig11"]["systems"].append("Gone")
+    (folder / "configuration.yaml").write_text(yaml.safe_dump(published))
+    output = project.snakemake("fig13", "-n")
+    assert "configuration.yaml is left out: unknown system Gone" in output
+
+
 def test_published_runs_with_all_jobs_are_one_seeds():
     plan = workflow("cuda")
     assert {run.seed for run in plan.published("fig11")} == {1}

@@ -66,9 +66,7 @@ else:
         log:
             f"{COMPARED}/logs/{{device}}/{{figure}}.log",
         wildcard_constraints:
-            figure=one_of(
-                name for device in publications() for name in figures_of(device)
-            )
+            figure=one_of(name for device in PUBLISHED for name in figures_of(device))
             or "(?!)",
         conda:
             "../../envs/paella.yaml"
@@ -131,7 +129,7 @@ else:
             maps=each(f"{COMPARED}/{{device}}/{{experiment}}_errors.png"),
             figures=[
                 f"{COMPARED}/{device}/{figure}.png"
-                for device in publications()
+                for device in PUBLISHED
                 for figure in figures_of(device)
             ],
             summaries=each(f"{MEASURED}/{{device}}/{{experiment}}.csv"),
@@ -152,10 +150,10 @@ else:
         conda:
             "../../envs/paella.yaml"
         params:
-            labels={name: AGAIN[name].device.label for name in publications()},
+            labels={name: AGAIN[name].device.label for name in PUBLISHED},
             experiments={
                 name: to_builtins(experiment)
-                for device in publications()
+                for device in PUBLISHED
                 for name, experiment in AGAIN[device].experiments.items()
             },
             sides=[side for device in AGAIN for side in side_labels(device)],
@@ -166,4 +164,4 @@ else:
 
     rule measured:
         input:
-            [f"{COMPARED}/evaluation.html"] if publications() else nothing_measured,
+            [f"{COMPARED}/evaluation.html"] if PUBLISHED else nothing_measured,

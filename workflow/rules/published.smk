@@ -19,13 +19,13 @@ def measured_and_simulated(device, experiment):
 
 def sides(device):
     """Tables of verdicts on what was measured and on its simulation."""
-    measured = [f"{COMPARED}/{device}/claims.csv"] if device in publications() else []
+    measured = [f"{COMPARED}/{device}/claims.csv"] if device in PUBLISHED else []
     return [*measured, f"results/{AGAIN[device].folder}/claims.csv"]
 
 
 def side_labels(device):
     label = AGAIN[device].device.label
-    if device in publications():
+    if device in PUBLISHED:
         return [f"{label}, measured", f"{label}, simulated"]
     return [f"{label}, simulated, {AGAIN[device].device.provenance}"]
 
@@ -34,7 +34,7 @@ def each(pattern):
     """Of every device and experiment that was measured."""
     return [
         pattern.format(device=device, experiment=experiment)
-        for device in publications()
+        for device in PUBLISHED
         for experiment in AGAIN[device].experiments
     ]
 
