@@ -145,9 +145,9 @@ def provenance(summary) -> str:
     return " · ".join([source, *(part.replace(" ", "\N{NO-BREAK SPACE}") for part in parts)])
 
 
-def span(counts: pd.Series) -> str:
-    low, high = counts.min(), counts.max()
-    return f"{high}" if low == high else f"{low} to {high}"
+def span(values: pd.Series) -> str:
+    low, high = (f"{end:.0f}" for end in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
 
 
 def caption(figure, *lines: str) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import claims
 import compare_with_measured as comparison
+import judge_claims
 import logged
-import numpy as np
 import pandas as pd
 import style
 from jinja2 import Environment, StrictUndefined
@@ -21,7 +21,6 @@ from paella.tables import format_table
 from paella.workflow_config import ALL
 
 PICTURE_WIDTH = 1500
-COLOURS = {"pass": "#117733", "fail": "#B22222"}
 AGAIN = "_again"  # ending of a summary of runs that were measured once more
 FITTED_TO = 1.5  # sigma: config/devices/h100.yaml
 
@@ -47,11 +46,6 @@ def short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def span(values: pd.Series) -> str:
-    low, high = (f"{end:.0f}" for end in (values.min(), values.max()))
-    return low if low == high else f"{low} to {high}"
-
-
 def ranged(values: pd.Series) -> str:
     """Median, and range if there are several."""
     if len(values) == 1:
@@ -67,14 +61,14 @@ def set_up(summaries: dict[str, pd.DataFrame]) -> list[tuple[str, str]]:
     rows = pd.concat(t[t.model == ALL] for t in summaries.values())
     said = rows.disturbed.astype(object).fillna("")
     names = {
-        "Runs": f"{len(rows)}, of {span(rows.jobs)} jobs",
+        "Runs": f"{len(rows)}, of {style.span(rows.jobs)} jobs",
         "GPU": ", ".join(rows.gpu.unique()),
         "Driver": ", ".join(rows.driver.astype(str).unique()),
-        "SM clock after a run": f"{span(rows.sm_mhz)} MHz",
-        "Temperature": f"{span(rows.temperature_c)} °C",
+        "SM clock after a run": f"{style.span(rows.sm_mhz)} MHz",
+        "Temperature": f"{style.span(rows.temperature_c)} °C",
         "Date": ", ".join(rows.date.unique()),
         "Engine": ", ".join(rows.engine_version.unique()),
-        "Seeds": f"{span(rows.groupby(comparison.POINT[:2]).seed.nunique())} a load",
+        "Seeds": f"{style.span(rows.groupby(comparison.POINT[:2]).seed.nunique())} a load",
         "Runs made again because disturbed": f"{(rows.attempts > 1).sum()}",
         "Runs disturbed in every attempt": f"{(said != '').sum()}",
     }
@@ -87,16 +81,16 @@ def key_loads(summary: pd.DataFrame) -> pd.DataFrame:
     own = claims.most_seeds(summary[summary.model == ALL])
     own = own[own.sigma == own.sigma.max()]
     highest, *others = sorted(own.iat_us.unique())
-    wanted = [(f"req/s of {1e6 / highest:,.0f}", highest, "throughput_rps", -1)]
+    wanted = [(f"req/s of {1e6 / highest:,.0f}", highest, own.throughput_rps, max)]
     for iat in others:
-        wanted += [(f"mean, ms, at {1e6 / iat:,.0f}", iat, "mean_us", 1e-3)]
-        wanted += [("p99, ms", iat, "p99_us", 1e-3)]
+        wanted += [(f"mean, ms, at {1e6 / iat:,.0f}", iat, own.mean_us / 1e3, min)]
+        wanted += [("p99, ms", iat, own.p99_us / 1e3, min)]
     systems = comparison.known(own.system, style.SYSTEMS)
     columns = []
-    for _, iat, name, unit in wanted:
-        values = [own[(own.system == s) & (own.iat_us == iat)][name] * abs(unit) for s in systems]
-        least = min(np.sign(unit) * v.median() for v in values)
-        columns.append([(ranged(v), np.sign(unit) * v.median() == least) for v in values])
+    for _, iat, statistic, better in wanted:
+        values = [statistic[(own.system == system) & (own.iat_us == iat)] for system in systems]
+        best = better(of.median() for of in values)
+        columns.append([(ranged(of), of.median() == best) for of in values])
     heads = [head for head, *_ in wanted]
     return pd.DataFrame(list(zip(*columns, strict=True)), systems, heads)
 
@@ -104,11 +98,11 @@ def key_loads(summary: pd.DataFrame) -> pd.DataFrame:
 def findings(table: pd.DataFrame, sides: list[str]) -> list[str]:
     """How many claims hold on each side, and where simulation and measurement judge alike."""
     sentences = []
-    verdicts = table["verdict"].set_axis(sides, axis=1)
+    verdict = table["verdict"].set_axis(sides, axis=1)
     for side in sides:
         parts = []
         for origin, whose in (("paper", "the paper's"), ("ours", "our own")):
-            own = verdicts.loc[table.origin == origin, side]
+            own = verdict.loc[table.origin == origin, side]
             passed, failed = (own == "pass").sum(), (own == "fail").sum()
             rest = len(own) - passed - failed
             open_ = f", {rest} are open" if rest else ""
@@ -117,7 +111,7 @@ def findings(table: pd.DataFrame, sides: list[str]) -> list[str]:
     for side in sides:
         other = side.replace("simulated", "measured")
         if other != side and other in sides:
-            judged = verdicts[verdicts[[side, other]].isin(["pass", "fail"]).all(axis=1)]
+            judged = verdict[verdict[[side, other]].isin(["pass", "fail"]).all(axis=1)]
             same = (judged[side] == judged[other]).sum()
             sentences.append(f"{side}: {same} of {len(judged)} verdicts as measured.")
     return sentences
@@ -202,7 +196,7 @@ def main(job) -> None:
             for device, path in by_device(job.input.discussion).items()
         },
         claims=table.to_numpy().tolist(),
-        colours=COLOURS,
+        colours=judge_claims.COLOURS,
         errors=far,
         repeated={
             device: repeated(summaries[device][name.removesuffix(AGAIN)], pd.read_csv(path))
