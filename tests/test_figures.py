@@ -214,6 +214,14 @@ def test_fairness_is_two_means_over_the_reversed_threshold():
     assert set(ax.lines[0].get_ydata()) == {11.0, 22.0}
 
 
+def test_fairness_without_a_limit_is_over_decades():
+    (ax,) = plot_fairness.draw(summary("fig13"), experiment("fig13") | {"x_limit": None}).axes
+    left, right = ax.get_xlim()
+    assert ax.get_xscale() == "log"
+    assert left > max(EXPERIMENTS["fig13"]["thresholds"])
+    assert 0 < right < min(EXPERIMENTS["fig13"]["thresholds"])
+
+
 def test_results_of_the_original_lie_over_ours(tmp_path):
     from paella.results import Summary, write_summary
 

@@ -29,8 +29,14 @@ def draw(summary: pd.DataFrame, experiment: dict, imported=None):
                 look = line | {"linestyle": ":", "markersize": 2, "label": name}
                 ax.plot(theirs.threshold, theirs.mean_us / 1e3, color=colour, **look)
     limit = experiment["x_limit"]
-    ax.set_xlim(limit, 0)
     drawn = pd.concat([summary, imported])
+    if limit is None:  # all of them, over decades
+        limit = drawn.threshold.max()
+        ax.set_xscale("log")
+        ax.minorticks_off()
+        ax.set_xlim(1.5 * limit, drawn.threshold.min() / 1.5)
+    else:
+        ax.set_xlim(limit, 0)
     on_axis = drawn[(drawn.threshold <= limit) & drawn.model.isin(models)]
     ax.set_ylim(0, 1.15 * on_axis.mean_us.max() / 1e3)
     ax.set_xlabel("Fairness threshold (← shorter first · fairer →)")
