@@ -16,7 +16,7 @@ from paella.config import Config
 from paella.errors import ConfigError
 from paella.reading import read_yaml
 from paella.results import read_run
-from paella.workflow_config import Workflow, simulated
+from paella.workflow_config import RunOf, Workflow, simulated
 
 ROOT = Path(__file__).parents[1]
 OVERLAYS = ("quick", "seeds", "h100-40sm", "t4", "cuda")
@@ -537,6 +537,29 @@ def test_a_publication_is_simulated_with_the_same_runs():
     assert other.device.name == "t4"
     seeds = {(run.sigma, run.seed) for run in other.runs["fig11"]}
     assert seeds == {(2, seed) for seed in range(1, 6)}
+
+
+MISSING = {"h100-40sm": {"fig11/Paella/sigma2_iat6200_seed1.parquet"}}  # results/README.md
+
+
+@pytest.mark.parametrize("device", ["h100", "h100-40sm"])
+def test_what_is_published_is_what_its_configuration_says(device):
+    folder = ROOT / "results" / "measured" / device
+    plan = simulated(folder / "configuration.yaml", merged())
+    found = set()
+    for name, experiment in plan.experiments.items():
+        table = pd.read_csv(folder / f"{name}.csv")
+        assert (table.gpu == "NVIDIA H100 80GB HBM3").all()
+        assert table[["driver", "date", "sm_mhz", "attempts"]].notna().all(axis=None)
+        assert (table[table.model == "All"].jobs == plan.settings.jobs).all()
+        for row in table[table.model == "All"].itertuples():
+            threshold = row.threshold if experiment.thresholds else None
+            run = RunOf(name, row.system, row.sigma, row.iat_us, threshold, row.seed)
+            found.add(run.path)
+        for run in plan.published(name):
+            assert len(read_run(folder / run.path).job) == plan.settings.jobs
+    assert set(plan.by_path) - found == MISSING.get(device, set())
+    assert found <= set(plan.by_path)
 
 
 @pytest.mark.workflow
