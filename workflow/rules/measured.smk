@@ -133,8 +133,8 @@ else:
                 for figure in figures_of(device)
             ],
             summaries=each(f"{MEASURED}/{{device}}/{{experiment}}.csv"),
-            again=sorted(map(str, Path(MEASURED).glob("*/*_again.csv"))),
-            discussion=sorted(map(str, Path(MEASURED).glob("*/discussion.yaml"))),
+            again=published_files("*_again.csv"),
+            discussion=published_files("discussion.yaml"),
             template="workflow/report/evaluation.html",
         output:
             html=report(

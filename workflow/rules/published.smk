@@ -39,5 +39,11 @@ def each(pattern):
     ]
 
 
+def published_files(pattern):
+    """What is there of every device that was measured, whoever wrote it."""
+    folders = [Path(MEASURED, device) for device in PUBLISHED]
+    return [str(path) for folder in folders for path in sorted(folder.glob(pattern))]
+
+
 def nothing_measured(_):
     raise WorkflowError(f"nothing is published in {MEASURED}")
