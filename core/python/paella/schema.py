@@ -14,6 +14,7 @@ from msgspec import Meta, Struct, to_builtins
 
 Count = Annotated[int, Meta(ge=1)]
 Size = Annotated[int, Meta(ge=0)]
+Origin = Literal["paper", "ours"]  # of a system, or a claim
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 
@@ -372,7 +373,6 @@ class System(Strict):
 
 # Simulated in virtual time; this machine's GPU; Triton's own server with a simulated GPU behind it
 # that keeps pace with the wall clock; nothing at all, of paella serve only.
-Origin = Literal["paper", "ours"]
 Backend = Literal["sim", "cuda", "paced", "null"]
 Arrival = Literal["lognormal", "exponential", "batch", "closed-loop"]
 
