@@ -20,6 +20,7 @@ import compare_with_measured as comparison
 import plot_fairness
 import plot_latency
 import style
+import write_evaluation
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = read_yaml(ROOT / "config" / "experiments.yaml")["experiments"]
@@ -324,6 +325,26 @@ def test_the_order_of_systems_is_judged_where_measured_intervals_are_apart():
     reversed_ = measured.assign(p99_us=1e9 / measured.p99_us)
     assert comparison.ranking(comparison.points(measured, measured)) == (6, 6)
     assert comparison.ranking(comparison.points(measured, reversed_)) == (6, 0)
+
+
+@pytest.mark.parametrize(("date", "shown"), [("2026-01-02", ["h100"]), ("2026-01-01", [])])
+def test_what_was_written_of_other_results_is_not_shown(tmp_path, date, shown):
+    about = tmp_path / "h100" / "about.yaml"
+    about.parent.mkdir()
+    about.write_text(f'date: "{date}"\n')
+    results = {"h100": {"fig12": summary("fig12", date="2026-01-02")}}
+    assert list(write_evaluation.present([about], results)) == shown
+
+
+def test_errors_that_nothing_was_fitted_to_are_all_counted():
+    measured, simulated = both_sides("fig12", 1.5)
+    tables = {"h100": {"fig12": comparison.points(measured, simulated)}}
+    (all_of_it, rest) = write_evaluation.errors(tables, {})
+    assert all_of_it[2:] == rest[2:]
+    assert all_of_it[:2] == ("h100", "fig12, sigma 2")
+    (noted, rest) = write_evaluation.errors(tables, {"h100": {"fitted_sigma": 2.0}})
+    assert noted[1] == "fig12, sigma 2, fitted to"
+    assert rest[2] == 0
 
 
 def test_a_sweep_of_thresholds_is_one_of_a_system():

@@ -490,6 +490,8 @@ def publish(project, experiments):
         slow = slow.assign(sm_mhz=1980, temperature_c=40, attempts=1, disturbed="")
         slow[[c for c in slow if c.endswith("_us") and c not in ("iat_us", "elapsed_us")]] *= 2
         slow.to_csv(measured / f"{experiment}.csv", index=False)
+    about = {"date": "2026-01-02", "fitted_sigma": 2, "discussion": {"fig11": "So it came out."}}
+    (measured / "about.yaml").write_text(yaml.safe_dump(about))
 
 
 @pytest.mark.workflow
@@ -514,7 +516,13 @@ def test_what_was_measured_is_drawn_judged_and_compared(project):
     verdicts = pd.read_csv(folder / "claims.csv")
     assert list(verdicts.filter(like="verdict")) == ["verdict", "verdict.1", "verdict.2"]
     page = (folder / "evaluation.html").read_text()
-    for words in ("GPU 0", "H100, measured", "H100, simulated", "T4, simulated, extrapolated"):
+    for words in (
+        "So it came out.",
+        "GPU 0",
+        "H100, measured",
+        "H100, simulated",
+        "T4, simulated, extrapolated",
+    ):
         assert words in page
     assert page.count("<img") == 3 + 3  # figures, errors
     runs = list((project / "results" / "as-measured" / "sim-t4").rglob("*.parquet"))

@@ -134,7 +134,7 @@ else:
             ],
             summaries=each(f"{MEASURED}/{{device}}/{{experiment}}.csv"),
             again=published_files("*_again.csv"),
-            discussion=published_files("discussion.yaml"),
+            about=published_files("about.yaml"),
             template="workflow/report/evaluation.html",
         output:
             html=report(

@@ -25,7 +25,8 @@ def points(measured: pd.DataFrame, simulated: pd.DataFrame) -> pd.DataFrame:
     Of the same traces: with as many jobs.
     """
     measured, simulated = (
-        t.assign(iat_us=t.iat_us.astype(float).round(2)) for t in (measured, simulated)
+        t.assign(iat_us=t.iat_us.astype(float).round(2), sigma=t.sigma.astype(float))
+        for t in (measured, simulated)
     )
     both = measured.merge(simulated, on=KEYS, suffixes=("", "_simulated"))
     for column, name in STATISTICS.items():
@@ -95,22 +96,28 @@ def known(names: Iterable[str], order: Iterable[str]) -> list[str]:
 
 
 def draw(both: pd.DataFrame, measured: pd.DataFrame):
-    """A cell per system and load of the larger sigma; of a sweep of thresholds, per model and
-    threshold. The median over seeds."""
+    """A cell per system and load, a row of panels per sigma; of a sweep of thresholds, a cell per
+    model and threshold. The median over seeds."""
     style.set_theme()
-    sigma, thresholds = both.sigma.max(), sweeps_thresholds(both)
-    own = both[both.sigma == sigma]
+    thresholds = sweeps_thresholds(both)
     if thresholds:
-        rows, column, what = known(own.model, style.MODELS), "threshold", "Fairness threshold"
+        rows, column, what = known(both.model, style.MODELS), "threshold", "Fairness threshold"
     else:
-        own = own[own.model == "All"]
-        rows, column, what = known(own.system, style.SYSTEMS), "iat_us", "Offered (req/s)"
+        both = both[both.model == "All"]
+        rows, column, what = known(both.system, style.SYSTEMS), "iat_us", "Offered (req/s)"
     kind = "model" if thresholds else "system"
+    panels = list(itertools.product(sorted(both.sigma.unique()), STATISTICS.values()))
+    sigmas = len(panels) // len(STATISTICS)
     figure, axes = plt.subplots(
-        1, len(STATISTICS), figsize=(style.WIDTH, 2.2), sharey=True, layout="constrained"
+        sigmas,
+        len(STATISTICS),
+        figsize=(style.WIDTH, 0.5 + 1.7 * sigmas),
+        sharex=True,
+        sharey=True,
+        layout="constrained",
     )
-    for ax, name in zip(axes, STATISTICS.values(), strict=True):
-        cells = own.pivot_table(
+    for ax, (sigma, name) in zip(axes.flat, panels, strict=True):
+        cells = both[both.sigma == sigma].pivot_table(
             index=kind, columns=column, values=f"{name}_error", aggfunc="median"
         )
         cells = cells.reindex(rows)[sorted(cells.columns, reverse=True)]
@@ -119,8 +126,9 @@ def draw(both: pd.DataFrame, measured: pd.DataFrame):
         ax.set_xticks(range(0, len(ticks), 2), ticks[::2], rotation=90)
         ax.set_yticks(range(len(rows)), map(style.label, rows))
         ax.set_title(f"{name}, sigma {sigma:g}")
-        ax.set_xlabel(what)
         ax.grid(visible=False)
+    for ax in axes.flat[-len(STATISTICS) :]:
+        ax.set_xlabel(what)
     bar = figure.colorbar(image, ax=axes, ticks=np.log2(TIMES), pad=0.01, extend="both")
     bar.ax.set_yticklabels([f"{times:g}" for times in TIMES])
     bar.set_label("simulated / measured")

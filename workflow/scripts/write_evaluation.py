@@ -22,7 +22,6 @@ from paella.workflow_config import ALL
 
 PICTURE_WIDTH = 1500
 AGAIN = "_again"  # ending of a summary of runs that were measured once more
-FITTED_TO = 1.5  # sigma: config/devices/h100.yaml
 
 
 def by_device(paths) -> dict[str, dict[str, str]]:
@@ -136,23 +135,37 @@ def error_row(device: str, what: str, parts: list[pd.DataFrame]) -> tuple:
     return (device, what, len(together), *percent(comparison.medians(together)), order)
 
 
-def errors(tables: dict[str, dict[str, pd.DataFrame]]) -> list[tuple]:
-    """A row per device and experiment, and the part that the simulation was fitted to by itself;
-    at the end, everything but that."""
+def errors(tables: dict[str, dict[str, pd.DataFrame]], about: dict[str, dict]) -> list[tuple]:
+    """A row per device, experiment and sigma; at the end, everything that the simulation was not
+    fitted to."""
     rows, rest = [], []
     for device, experiments in tables.items():
+        fitted = about.get(device, {}).get("fitted_sigma")
         for experiment, both in experiments.items():
             for sigma, own in both.groupby("sigma"):
-                note = ", fitted to" if sigma == FITTED_TO else ""
+                note = ", fitted to" if sigma == fitted else ""
                 rows.append(error_row(device, f"{experiment}, sigma {sigma:g}{note}", [own]))
-            rest.append(both[both.sigma != FITTED_TO])
+            rest.append(both[both.sigma != fitted])
     return [*rows, error_row("all", "but what it was fitted to", rest)]
+
+
+def error_tables(both: pd.DataFrame) -> list[list[tuple]]:
+    """Median and largest errors, by system and by model."""
+    whole = both.model == ALL
+    return [comparison.by(both[whole], "system"), comparison.by(both[~whole], "model")]
 
 
 def repeated(measured: pd.DataFrame, again: pd.DataFrame) -> list[tuple]:
     """How far a second measurement of the same runs is from the first: a row per system."""
     both = comparison.points(measured, again)
     return comparison.by(both[both.model == ALL], "system")
+
+
+def present(paths, summaries: dict[str, dict[str, pd.DataFrame]]) -> dict[str, dict]:
+    """What was written about each device, if it is of the very results that are there."""
+    found = {device: read_yaml(own["about"]) for device, own in by_device(paths).items()}
+    dates = {d: {date for t in own.values() for date in t.date} for d, own in summaries.items()}
+    return {device: about for device, about in found.items() if {about["date"]} == dates[device]}
 
 
 def main(job) -> None:
@@ -167,7 +180,8 @@ def main(job) -> None:
     table = verdicts(job.input.sides)
     with replacing(job.output.claims) as temporary:
         table.to_csv(temporary)
-    far = errors(compared)
+    about = present(job.input.about, summaries)
+    far = errors(compared, about)
     with replacing(job.output.errors) as temporary:
         header = ("median error", "", "points", *comparison.STATISTICS.values(), "order of p99")
         temporary.write_text(format_table(header, far) + "\n")
@@ -191,9 +205,10 @@ def main(job) -> None:
         sides=job.params.sides,
         findings=findings(table, job.params.sides),
         not_fitted=far[-1],
-        discussion={
-            device: read_yaml(path["discussion"])
-            for device, path in by_device(job.input.discussion).items()
+        discussion={device: of["discussion"] for device, of in about.items()},
+        error_tables={
+            device: {name: error_tables(both) for name, both in own.items()}
+            for device, own in compared.items()
         },
         claims=table.to_numpy().tolist(),
         colours=judge_claims.COLOURS,
@@ -202,6 +217,7 @@ def main(job) -> None:
             device: repeated(summaries[device][name.removesuffix(AGAIN)], pd.read_csv(path))
             for device, own in by_device(job.input.again).items()
             for name, path in own.items()
+            if device in about
         },
     )
     with replacing(job.output.html) as temporary:
