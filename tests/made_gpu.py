@@ -4,6 +4,8 @@ and runs on them. Times in µs.
 
 from collections import defaultdict
 
+import msgspec
+
 from paella import _core
 
 KIB = 1024
@@ -32,7 +34,9 @@ def device(
     costs = {"issue_us": {1: 0.0}, **dict.fromkeys(FREE_HOST, 0.0)}
     rates = {"h2d_bytes_per_us": 1000.0, "d2h_bytes_per_us": 1000.0, "latency_us": 0.0}
     return {
-        "name": "made-up",
+        "label": "made-up",
+        "hardware_queues": 8,
+        "mps_queues": 8,
         "sm": {"count": sms, "reserved_smem_bytes": 0, **limits, **sm},
         "clock_scale": clock,
         "lanes_scale": lanes,
@@ -45,13 +49,19 @@ def device(
 
 
 def kernel(blocks, us, threads=32, regs=0, smem=0, load=0.0):
-    return (f"{blocks}x{threads}", blocks, threads, regs, smem, round(us * 1000), load)
+    return {
+        "name": f"{blocks}x{threads}",
+        "blocks": blocks,
+        "shape": {"threads": threads, "regs_per_thread": regs, "smem_bytes": smem},
+        "duration_ns": round(us * 1000),
+        "load": load,
+    }
 
 
 def model(*kernels, copy_in_us=0, copy_out_us=0, weights=0, arena=0):
     """Its copies take so long at the rates of device()."""
     return {
-        "name": "+".join(k[0] for k in kernels),
+        "name": "+".join(k["name"] for k in kernels),
         "kernels": list(kernels),
         "input_bytes": copy_in_us * 1000,
         "output_bytes": copy_out_us * 1000,
@@ -69,7 +79,8 @@ class Gpu:
     """The simulated GPU by itself, measured on itself unless there is a reference."""
 
     def __init__(self, device, *models, reference=None, mps=True, queues=32):
-        self.sim = _core.SimGpu(device, reference or device, list(models), mps)
+        specifications = device, reference or device, list(models)
+        self.sim = _core.SimGpu(*map(msgspec.json.encode, specifications), mps)
         self.kernels = [len(m["kernels"]) for m in models]
         self.process = self.sim.add_process(queues)
         self.tags = 0
@@ -116,44 +127,54 @@ def in_use(sim):
 
 # ---- runs of a system
 
+# Fields of a System; `streams` and `owner` make its streams, a name alone is a policy or admission.
 SYSTEM = {
-    "dispatcher": True,
-    "process_per_model": False,
-    "thread_per_instance": False,
+    "submission": "dispatcher",
     "streams": 32,
-    "stream_owner": "stage",
-    "hardware_queues": 32,
-    "graphs": False,
+    "owner": "stage",
     "notify": "unit",
-    "notify_blocks": 1,
-    "notify_call": False,
-    "unit": "job",
-    "unit_kernels": 1,
-    "unit_us": 0.0,
-    "learned_estimates": False,
-    "warm_up": False,
-    "slo_factor": 5.0,
+    "processes": "shared",
+    "sharing": "mps",
+    "threads": 1,
+    "kernels": "instrumented",
     "policy": "fifo",
-    "policy_options": {},
     "admission": "none",
-    "admission_options": {},
-    "request_latency_us": 0.0,
-    "request_cpu_us": 0.0,
-    "response_latency_us": 0.0,
+    "unit": "job",
+    "launch": "kernels",
+    "estimates": "profile",
+    "warm_up": "none",
+    "hardware_queues": 32,
+    "slo_factor": 5.0,
+    "request_us": {},
 }
+NOTIFY = {"blocks": {"blocks": 16}, "unit": "unit", "stream": "stream"}
+
+
+def system(**settings):
+    """A System as the engine reads it."""
+    assert settings.keys() <= SYSTEM.keys(), settings.keys() - SYSTEM.keys()
+    made = SYSTEM | settings
+    made["streams"] = {"count": made["streams"], "owner": made.pop("owner")}
+    if isinstance(made["unit"], dict):
+        made["unit"] = {"kernels": None, "us": None} | made["unit"]
+    made["request_us"] = {"latency": 0.0, "cpu": 0.0, "response": 0.0} | made["request_us"]
+    for key in ("policy", "admission"):
+        if isinstance(made[key], str):
+            made[key] = {"name": made[key]}
+    return made
 
 
 class Result:
     """Columns of the jobs' record in µs."""
 
     def __init__(self, result):
-        self.model = [int(m) for m in result["model"]]
+        self.model = [int(m) for m in result.model]
         self.due, self.submitted, self.started, self.finished = (
-            [us(t) for t in result[f"{what}_ns"]]
+            [us(t) for t in getattr(result, f"{what}_ns")]
             for what in ("due", "submitted", "started", "finished")
         )
-        self.counters = result["counters"]
-        self.timeline = result["timeline"]
+        self.counters = result.counters.as_dict()
+        self.timeline = result.timeline
 
     def kernels(self, job):
         """(eligible, start, end) of a job's kernels, in order; -1 stands for the warm-up."""
@@ -174,21 +195,26 @@ class Result:
 def specification(device, models, jobs, *, instances=100, cap=100, **settings):
     """`jobs`: the model of each, or (model, due µs)."""
     jobs = [job if isinstance(job, tuple) else (job, 0) for job in jobs]
-    outer = {"mps": True, "closed_loop": 0, "think_ns": 0, "timeline": True}
+    outer = {"clients": None, "think_us": 0.0, "timeline": True}
     outer |= {key: settings.pop(key) for key in list(settings) if key in outer}
-    assert settings.keys() <= SYSTEM.keys()
     return {
         "device": device,
         "reference": device,
         "models": models,
         "instances": instances if isinstance(instances, list) else [instances] * len(models),
         "cap": cap,
-        "system": SYSTEM | settings,
-        "job_models": [m for m, _ in jobs],
-        "job_due_ns": [round(due * 1000) for _, due in jobs],
+        "system": system(**settings),
+        "arrivals": None,
+        "jobs": {
+            "model": [m for m, _ in jobs],
+            "due_ns": [round(due * 1000) for _, due in jobs],
+        },
         **outer,
     }
 
 
-def serve(*args, **kwargs):
-    return Result(_core.simulate(specification(*args, **kwargs)))
+def serve(*args, policy="fifo", **kwargs):
+    """`policy`: a name, options with a name, or an object that is one."""
+    own = None if isinstance(policy, str | dict) else policy
+    spec = specification(*args, policy="fifo" if own is not None else policy, **kwargs)
+    return Result(_core.simulate(msgspec.json.encode(spec), own))

@@ -14,9 +14,11 @@ from typing import Any, ClassVar
 import msgspec
 import yaml
 from made_plan import write_plan
+from msgspec import structs
 
 from paella import _core
 from paella.config import find_folder
+from paella.core_types import EngineInfo, EngineResult, Handoff
 
 ARCH = "sm_7576"  # the fake driver's compute capability is 75.76
 SMS = 16
@@ -105,22 +107,42 @@ def _profile(folder: Path) -> dict[str, Any]:
     }
 
 
+class Info(EngineInfo, frozen=True):
+    """With what a process of its own says besides."""
+
+    pid: int
+    environment: dict[str, str]
+
+
 class Engine:
     """Stands in for _core.CudaEngine: the simulator answers."""
 
     made: ClassVar[list[Engine]] = []
 
-    def __init__(self, plans: list[dict[str, Any]], options: dict[str, Any]):
-        self.plans, self.options, self.specs, self.closed = plans, options, [], False
-        self.info = {"name": GPU["name"], "sms": options["partition_sms"] or SMS}
+    def __init__(self, plans: list[bytes], instances: list[int], **options: Any):
+        self.plans, self.instances, self.options = plans, instances, options
+        self.names = [msgspec.json.decode(plan)["name"] for plan in plans]
+        self.specs: list[dict[str, Any]] = []
+        self.closed = False
+        self.info = EngineInfo(
+            dead=False,
+            name=GPU["name"],
+            compute_capability=GPU["compute_capability"],
+            driver_version=GPU["driver_version"],
+            sms=options["partition_sms"] or SMS,
+        )
         Engine.made.append(self)
 
-    def run(self, spec: dict[str, Any]) -> dict[str, Any]:
-        self.specs.append(spec)
-        result = _core.simulate(spec)
-        result["counters"] |= {"outputs_checked": len(result["model"]), "loop_gap_max_us": 20.0}
-        result["counters"]["host_cpu_us"] = result["counters"].get("elapsed_ns", 0) / 1e3
-        result["counters"] |= {"handoff_us": {"p50": 2.0, "p99": 5.0, "count": 7}}
+    def run(self, text: bytes, **cores: int) -> EngineResult:
+        self.specs.append(msgspec.json.decode(text) | cores)
+        result = _core.simulate(text)
+        result.counters = structs.replace(
+            result.counters,
+            outputs_checked=len(result.model),
+            loop_gap_max_us=20.0,
+            host_cpu_us=(result.counters.elapsed_ns or 0) / 1e3,
+            handoff_us=Handoff(count=7, p50=2.0, p99=5.0),
+        )
         return result
 
     def close(self) -> None:

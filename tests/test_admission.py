@@ -20,8 +20,8 @@ SMALL = model(kernel(1, 100, threads=32))
 def admit(name, models, jobs, /, *, gpu=GPU, **settings):
     """A run with the admission's options and the system's settings; by default a job is a unit."""
     options = {k: float(settings.pop(k)) for k in ("extra_kernels", "jobs") if k in settings}
-    settings = {"notify": "blocks", "notify_blocks": 16} | settings
-    return serve(gpu, models, jobs, admission=name, admission_options=options, **settings)
+    settings = {"notify": {"blocks": 16}} | settings
+    return serve(gpu, models, jobs, admission={"name": name, **options}, **settings)
 
 
 def resources(*args, extra_kernels=0, **settings):
@@ -101,7 +101,7 @@ def test_the_pool_may_go_below_zero(batch, extra):
     # from then on. At 100 the first kernel is back, and the pool at 0 though an SM is free: the
     # small ones go as extra kernels, one after the other has started. Told block by block, the pool
     # has 1024 then, and they fit.
-    run = resources([HALF, WHOLE, SMALL], [0, 1, 2, 2], extra_kernels=1, notify_blocks=batch)
+    run = resources([HALF, WHOLE, SMALL], [0, 1, 2, 2], extra_kernels=1, notify={"blocks": batch})
     assert run.eligible() == [0, 0, 100, 100]
     assert run.counters["extra_kernels"] == extra
 
@@ -140,7 +140,7 @@ WAVES = model(kernel(31, 100, threads=33))
 )
 def test_finished_blocks_come_back_in_batches(batch, threads, issued):
     run = resources(
-        [WAVES, model(kernel(1, 10, threads=threads))], [0, 1], gpu=BATCHES, notify_blocks=batch
+        [WAVES, model(kernel(1, 10, threads=threads))], [0, 1], gpu=BATCHES, notify={"blocks": batch}
     )
     assert run.eligible() == [0, issued]
     assert run.finished[0] == 100
@@ -213,7 +213,7 @@ def kernels_of_jobs(draw):
 
 
 def needs(shape, blocks):
-    _, _, threads, regs, smem, *_ = shape
+    threads, regs, smem = shape["shape"].values()
     return Counter(
         threads=blocks * threads,
         regs=blocks * threads * regs,
@@ -237,7 +237,7 @@ def replay(gpu, shapes, timeline, extra_kernels, batch):
         done = told = 0
         for time in sorted(at):
             done += at[time]
-            whole = shapes[job][1] if done == shapes[job][1] else done // batch * batch
+            whole = shapes[job]["blocks"] if done == shapes[job]["blocks"] else done // batch * batch
             notes[time].append((job, whole - told))
             told = whole
 
@@ -248,7 +248,7 @@ def replay(gpu, shapes, timeline, extra_kernels, batch):
             pool.update(needs(shapes[job], blocks))
         while len(issued) < len(shapes):
             job = len(issued)
-            need = needs(shapes[job], shapes[job][1])
+            need = needs(shapes[job], shapes[job]["blocks"])
             if any(need[key] > pool[key] for key in need):
                 if sum(last_start[other] > time for other in extra) >= extra_kernels:
                     break
@@ -266,7 +266,7 @@ def test_a_run_is_what_the_papers_loop_gives(shapes, extra_kernels, batch, sms):
         [model(shape) for shape in shapes],
         list(range(len(shapes))),
         gpu=gpu,
-        notify_blocks=batch,
+        notify={"blocks": batch},
         extra_kernels=extra_kernels,
     )
     issued, extra = replay(gpu, shapes, run.timeline, extra_kernels, batch)
@@ -380,7 +380,7 @@ def test_known_admissions():
     known = {a["name"]: a["options"] for a in _core.admissions()}
     assert known == {
         "none": {},
-        "jobs": {"jobs": 32},
+        "jobs": {"jobs": 32, "sms_per_job": 0},
         "resources": {"extra_kernels": 2},
         "per-sm": {"extra_kernels": 2},
     }

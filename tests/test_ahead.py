@@ -2,8 +2,9 @@
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from paella import ahead, simulation
+from paella import simulation, specification
 from paella.ahead import KEPT, Planned, Sweep
 from paella.config import Config, resolve
 from paella.errors import PaellaError
@@ -14,8 +15,9 @@ IATS = (500.0, 800.0, 1100.0)
 
 
 @pytest.fixture
-def sweep_of(tmp_path):
-    specs = [RunSpec("CUDA-SS", iat_us=iat, jobs=20) for iat in IATS]
+def sweep_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(Measured, "plans", str(tmp_path / "plans"))
+    specs = [RunSpec("CUDA-SS", "cuda", iat_us=iat, jobs=20) for iat in IATS]
     outs = [tmp_path / f"iat{spec.iat_us:g}.parquet" for spec in specs]
     file = tmp_path / "sweep.json"
     planned = [Planned(spec, str(out)) for spec, out in zip(specs, outs, strict=True)]
@@ -30,7 +32,9 @@ def sweep_of(tmp_path):
 
 
 class Measured:
-    """Simulates, and remembers what; the n-th run may go wrong."""
+    """Simulates what is to be measured, and remembers what; the n-th run may go wrong."""
+
+    plans = "plans"
 
     def __init__(self, fails_at=None, error=None):
         self.iats, self._fails_at, self._error = [], fails_at, error
@@ -39,7 +43,10 @@ class Measured:
         self.iats.append(run.spec.iat_us)
         if len(self.iats) == self._fails_at:
             raise self._error
-        return simulation.run(run)
+        simulated = replace(run, spec=replace(run.spec, backend="sim"))
+        output = simulation.run(simulated)
+        output.provenance["digest"] = specification.digest(run, plans=self.plans)
+        return output
 
 
 def test_the_others_are_made_with_the_first_and_found_later(sweep_of):
@@ -92,7 +99,7 @@ def test_another_configuration_or_engine_or_plan_is_not_taken(sweep_of, monkeypa
     assert sweep_of(1, seed=2)[0].take() is None
     assert sweep_of(1, overrides={"cap": "5"})[0].take() is None
     with monkeypatch.context() as patch:
-        patch.setattr(ahead, "_core", type("Other", (), {"engine_version": "0"}))
+        patch.setattr(specification, "engine_build", lambda: "another")
         assert sweep_of(1)[0].take() is None
     assert sweep_of(1)[0].take() is not None
     plan = out.parent / "plans" / "resnet18" / "plan.json"

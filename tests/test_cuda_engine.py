@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ SYSTEMS = [
 CODE = """
 import json, os, sys
 sys.path.insert(0, {here!r})
-from test_cuda_engine import made_engine, made_spec
+from msgspec.structs import asdict
+from test_cuda_engine import COLUMNS, made_engine, made_spec
 from paella import _core
 asked = json.loads(sys.stdin.read())
 told = []
@@ -30,80 +32,97 @@ try:
     engine = made_engine(**asked["engine"])
     for run in asked["runs"]:
         try:
-            result = engine.run(made_spec(**run))
+            result = engine.run(made_spec(**run).text())
         except _core.Error as e:
-            told.append({{"error": str(e), "dead": engine.info["dead"]}})
+            told.append({{"error": str(e), "dead": engine.info.dead}})
             continue
-        columns = {{k: v.tolist() for k, v in result.items() if k.endswith("_ns") or k == "model"}}
-        told.append(columns | {{"counters": result["counters"]}})
+        columns = {{k: getattr(result, k).tolist() for k in COLUMNS}}
+        told.append(columns | {{"counters": result.counters.as_dict()}})
     info = engine.info
     engine.close()
-    told.append(info)
+    told.append(asdict(info))
 except _core.Error as e:
     told.append({{"error": str(e)}})
 print(json.dumps(told), flush=True)
 if any(t.get("dead") for t in told):
     os._exit(0)
 """
+COLUMNS = ("model", "due_ns", "submitted_ns", "started_ns", "finished_ns")
 MODELS = (3, 1, 7)  # kernels of each
 INSTANCES = [2, 1, 3]
 BLOCKS = (40, 1, 5, 17)  # of kernels, in turn
 
 
-def made_plan(name, kernels):
-    def launch(i):
-        source = ("input0", 4) if i == 0 else ("arena", (i + 1) % 2 * 256)
-        target = ("output0", 0) if i == kernels - 1 else ("arena", i % 2 * 256)
-        shape = {"grid": (BLOCKS[i % 4], 1, 1), "block": (32, 1, 1), "dynamic_smem": 0}
-        return {"symbol": "step", "args": [source, ("weights", 8), target], **shape}
+def made_plan(folder, name, kernels):
+    """PlanFiles as text, of a plan whose files lie in the folder."""
 
-    return {
-        "name": name,
+    def ref(space, offset=0, size=64):
+        return {"space": space, "offset": offset, "bytes": size}
+
+    def launch(i):
+        source = ref("input0", 4) if i == 0 else ref("arena", (i + 1) % 2 * 256)
+        target = ref("output0") if i == kernels - 1 else ref("arena", i % 2 * 256)
+        shape = {"grid": (BLOCKS[i % 4], 1, 1), "block": (32, 1, 1), "dynamic_smem": 0}
+        return {"symbol": "step", "args": [source, ref("weights", 8), target], **shape}
+
+    files = {
         "plain": b"kernel step 3 plain",
         "instrumented": b"kernel step 3 instrumented",
-        "kernels": [launch(i) for i in range(kernels)],
         "weights": name.encode().ljust(12, b"."),
-        "arena_bytes": 512,
-        "inputs": [64],
-        "outputs": [("output0", 0, 64)],
     }
+    for kind, content in files.items():
+        (folder / f"{name}.{kind}").write_bytes(content)
+    plan = {
+        "kernels": [launch(i) for i in range(kernels)],
+        "arena_bytes": 512,
+        "inputs": [{"at": ref("input0")}],
+        "outputs": [{"at": ref("output0")}],
+    }
+    paths = {kind: str(folder / f"{name}.{kind}") for kind in files}
+    return json.dumps({"name": name, "plan": plan, **paths})
 
 
 def made_engine(models=MODELS, instances=INSTANCES, **options):
     from paella import _core
 
-    plans = [made_plan(f"m{i}", kernels) for i, kernels in enumerate(models)]
-    options = {"device": 0, "partition_sms": 0, "instances": instances, "seed": 1} | options
-    return _core.CudaEngine(plans, options)
+    with tempfile.TemporaryDirectory() as folder:
+        plans = [made_plan(Path(folder), f"m{i}", kernels) for i, kernels in enumerate(models)]
+        return _core.CudaEngine(plans, instances, **options)
 
 
-def made_spec(
-    system, jobs, gap_us=30, models=MODELS, instances=INSTANCES, cap=None, watchdog_s=5.0, **more
-):
+def made_spec(system, jobs, gap_us=30, models=MODELS, instances=INSTANCES, cap=None, **more):
     """A run's specification with these models; `more` overrides the system's settings."""
+    from msgspec.structs import replace
+
     from paella.config import resolve
     from paella.schema import RunSpec
-    from paella.simulation import specification
+    from paella.specification import (
+        BlockShape,
+        JobList,
+        KernelSpecification,
+        ModelSpecification,
+        specification,
+    )
 
-    run = resolve(RunSpec(system, jobs=1, overrides=more))
+    wanted = specification(resolve(RunSpec(system, jobs=1, overrides=more)))
+    cap = cap or sum(instances)
+    streams = wanted.system.streams
+    if streams.count is None or streams.count > 32:
+        streams = replace(streams, count=cap)
+    shape = BlockShape(32, 32, 0)
     kernels = [
-        [(f"k{i}", BLOCKS[i % 4], 32, 32, 0, 5000, 0.0) for i in range(count)] for count in models
+        [KernelSpecification(f"k{i}", BLOCKS[i % 4], shape, 5000, 0.0) for i in range(count)]
+        for count in models
     ]
-    spec = specification(run) | {
-        "models": [
-            {"name": f"m{i}", "kernels": k, "input_bytes": 64, "output_bytes": 64}
-            | {"weights_bytes": 12, "arena_bytes": 512}
-            for i, k in enumerate(kernels)
-        ],
-        "instances": list(instances),
-        "cap": cap or sum(instances),
-        "job_models": np.arange(jobs, dtype=np.int32) % len(models),
-        "job_due_ns": (np.arange(jobs) * gap_us * 1000).astype(np.int64),
-        **{"cpu": -1, "watcher_cpu": -1, "start_at_ns": 0, "watchdog_s": watchdog_s},
-    }
-    streams = spec["system"]["streams"]
-    spec["system"]["streams"] = spec["cap"] if streams > 32 else streams
-    return spec
+    return replace(
+        wanted,
+        models=[ModelSpecification(f"m{i}", k, 64, 64, 12, 512) for i, k in enumerate(kernels)],
+        instances=list(instances),
+        cap=cap,
+        system=replace(wanted.system, streams=streams),
+        arrivals=None,
+        jobs=JobList([i % len(models) for i in range(jobs)], [i * gap_us * 1000 for i in range(jobs)]),
+    )
 
 
 def serve(library, runs, env=(), **engine):
@@ -220,8 +239,8 @@ FIRST_USE = 2 * sum(n * k for n, k in zip(INSTANCES, MODELS, strict=True)) + sum
 def test_a_fault_in_a_run_is_one_sentence(fake, system, fault, sentence):  # noqa: F811
     if system in ("CUDA-Graphs", "Paella-seg") and "WRONG" not in str(fault):
         fault = {name: str(FIRST_USE + 5) for name in fault}  # when captured, which counts once
-    run = {"system": system, "jobs": 100, "watchdog_s": 0.5}
-    failed, after, *_ = serve(fake, [run, run], fault)
+    run = {"system": system, "jobs": 100}
+    failed, after, *_ = serve(fake, [run, run], fault, watchdog_s=0.5)
     assert sentence in failed["error"]
     assert failed["dead"]
     assert after == {"error": "the GPU has failed in this process", "dead": True}
@@ -254,7 +273,7 @@ def test_what_a_real_gpu_does_not_serve(fake):  # noqa: F811
 def test_all_systems_serve_on_a_device(tmp_path, partition_sms):
     from paella import _core
     from paella.compiler.nvcc import NvccError
-    from paella.hardware.plans import engine_plan
+    from paella.hardware.plans import plan_files
     from paella.plan import read_plan
 
     try:
@@ -266,13 +285,13 @@ def test_all_systems_serve_on_a_device(tmp_path, partition_sms):
         folders = [compile_plan(tmp_path / str(k), arch, kernels=k) for k in MODELS]
     except NvccError as e:
         pytest.skip(str(e))
-    plans = [engine_plan(read_plan(f), f.name, arch) for f in folders]
-    options = {"device": 0, "partition_sms": partition_sms, "instances": INSTANCES, "seed": 1}
-    engine = _core.CudaEngine(plans, options)
-    assert engine.info["sms"] == (partition_sms or device["sms"])
+    plans = [plan_files(read_plan(f), f.name, arch).text() for f in folders]
+    engine = _core.CudaEngine(plans, INSTANCES, partition_sms=partition_sms)
+    assert engine.info.sms == (partition_sms or device["sms"])
     for system in SYSTEMS * 2:
-        result = engine.run(made_spec(system, 300))
-        check_served(result, 300)
+        result = engine.run(made_spec(system, 300).text())
+        columns = {name: getattr(result, name) for name in COLUMNS}
+        check_served(columns | {"counters": result.counters.as_dict()}, 300)
     engine.close()
 
 
@@ -285,19 +304,18 @@ extern "C" __global__ void step(float* x, unsigned* w, float* y) {
 }
 """
 FAIL_CODE = """
-import os, sys
+import json, os, sys
+from pathlib import Path
 sys.path.insert(0, {here!r})
 from test_cuda_engine import made_plan, made_spec
 from paella import _core
-plan = made_plan("m0", 3) | {{"weights": bytes(12)}}
-for kind in ("plain", "instrumented"):
-    plan[kind] = open(kind + ".cubin", "rb").read()
-engine = _core.CudaEngine(
-    [plan], {{"device": 0, "partition_sms": 0, "instances": [4], "seed": 1}}
-)
+here = Path.cwd()
+plan = json.loads(made_plan(here, "m0", 3))
+(here / "m0.weights").write_bytes(bytes(12))
+plan |= {{kind: str(here / (kind + ".cubin")) for kind in ("plain", "instrumented")}}
+engine = _core.CudaEngine([json.dumps(plan)], [4], watchdog_s=1.0)
 try:
-    spec = made_spec("Paella-seg", 300, models=(3,), instances=[4], watchdog_s=1.0)
-    engine.run(spec)
+    engine.run(made_spec("Paella-seg", 300, models=(3,), instances=[4]).text())
 except _core.Error as e:
     print(e, flush=True)
 os._exit(0)

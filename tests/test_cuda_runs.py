@@ -14,14 +14,15 @@ import pytest
 from made_hardware import ARCH, write_folder
 from made_plan import N, write_plan
 
-from paella import _core, cli
+from paella import _core, cli, simulation
+from paella.config import resolve
 from paella.errors import ConfigError, PaellaError
 from paella.hardware import cores, leaving, machine
-from paella.hardware.plans import architecture, engine_plan
+from paella.hardware.plans import architecture, plan_files
 from paella.hardware.settings import RunError
 from paella.plan import PlanError, read_plan
 from paella.results import read_run
-from paella.simulation import simulate
+from paella.schema import RunSpec
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import comparison
@@ -31,16 +32,12 @@ import systems
 
 
 def test_a_plan_becomes_what_the_engine_takes(tmp_path):
-    plan = engine_plan(read_plan(write_plan(tmp_path / "made", kernels=2)), "made", "sm_90")
-    assert (plan["name"], plan["plain"], plan["instrumented"]) == (
-        "made",
-        b"plain",
-        b"instrumented",
-    )
-    assert [k["symbol"] for k in plan["kernels"]] == ["step", "big"]
-    assert plan["kernels"][0]["args"] == [("input0", 0), ("weights", 0), ("arena", 0)]
-    assert plan["inputs"] == [4 * N]
-    assert plan["outputs"] == [("output0", 0, 4 * N)]
+    files = plan_files(read_plan(write_plan(tmp_path / "made", kernels=2)), "other", "sm_90")
+    assert files.name == "other"
+    assert Path(files.plain).read_text() == "plain"
+    assert Path(files.instrumented).read_text() == "instrumented"
+    assert Path(files.weights).stat().st_size == 4 * N
+    assert [k.symbol for k in files.plan.kernels] == ["step", "big"]
 
 
 def test_the_architecture_is_one_that_the_gpu_runs(tmp_path):
@@ -144,11 +141,10 @@ def test_a_run_records_what_it_was_made_on(paella):
     assert about["cores"]["serving"] == min(os.sched_getaffinity(0))
     assert about["unpinned"] == ["watcher"]
     assert result.counters["outputs_checked"] == 40
-    (spec,) = engine.specs
-    assert spec["watchdog_s"] > 0
-    assert spec["check_outputs"]
-    assert engine.options["instances"] == [4, 3]
-    assert [plan["name"] for plan in engine.plans] == ["small", "large"]
+    assert len(engine.specs) == 1
+    assert engine.options["watchdog_s"] > 0
+    assert engine.instances == [4, 3]
+    assert engine.names == ["small", "large"]
 
 
 def test_a_partition_is_a_device(paella):
@@ -184,7 +180,7 @@ def test_the_last_attempt_counts_even_if_disturbed(paella, monkeypatch):
             "Triton is modelled: it is for simulation only",
         ),
         ("MPS", ("--set", "sharing=time-slices"), "made", "MPS: on a GPU several processes share"),
-        ("CUDA-MS", ("--set", "threads=2"), "made", "CUDA-MS: on a GPU one thread of a process"),
+        ("CUDA-MS", ("--set", "threads=per-instance"), "made", "CUDA-MS: on a GPU one thread of a process"),
         ("Paella", ("--timeline",), "made", "a timeline is recorded in simulation only"),
         ("Paella", (), "guess", "device guess is extrapolated: it is for simulation only"),
         ("Paella", ("--cores", "99999"), "made", "--cores 99999: this process may not use"),
@@ -223,7 +219,7 @@ def test_a_run_that_fails_has_status_1_and_leaves_at_once(paella, monkeypatch):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
 
-    def fail(self, spec):
+    def fail(self, text, **cores):
         raise _core.Error("kernel 3 of small failed")
 
     monkeypatch.setattr(made_hardware.Engine, "run", fail)
@@ -233,7 +229,7 @@ def test_a_run_that_fails_has_status_1_and_leaves_at_once(paella, monkeypatch):
 
 
 def test_an_engine_that_cannot_be_made_is_bad_input(paella, monkeypatch):
-    def fail(self, plans, options):
+    def fail(self, plans, instances, **options):
         raise _core.Error("out of memory")
 
     monkeypatch.setattr(made_hardware.Engine, "__init__", fail)
@@ -341,4 +337,4 @@ def test_hardware_queues_are_one_processs(folders):
 
 def test_nothing_simulated_passes_for_a_gpus():
     with pytest.raises(ConfigError, match="backend cuda is for paella run"):
-        simulate("Paella", backend="cuda", jobs=5)
+        simulation.run(resolve(RunSpec("Paella", "cuda", jobs=5)))

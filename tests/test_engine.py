@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from made_gpu import device, kernel, model, serve
 from made_runs import CONFIG
+from msgspec.structs import replace
 
 import paella
 from paella import _core
 from paella.config import resolve
 from paella.schema import RunSpec
-from paella.simulation import run, specification
+from paella.simulation import run
 
 ONE_BLOCK = {"blocks": 1}  # on each SM
 PAIR = model(kernel(1, 10), kernel(1, 10))
@@ -80,7 +81,7 @@ def test_users_of_a_closed_loop_wait_for_answers(system):
 
 
 def test_a_warm_up_comes_before_the_first_job():
-    result = serve(device(**ONE_BLOCK), [PAIR, PAIR], [0, 1], instances=[3, 2], warm_up=True)
+    result = serve(device(**ONE_BLOCK), [PAIR, PAIR], [0, 1], instances=[3, 2], warm_up="instances")
     warm = result.kernels(-1)
     assert len(warm) == 5 * 2
     # All at once: ten kernels of 10 us on two SMs, the last 1 ms before the trace begins.
@@ -101,12 +102,12 @@ CHAIN = model(*[kernel(1, 10)] * 5, copy_in_us=7, copy_out_us=3)
     [
         # The copies are units of their own.
         ({"unit": "kernel"}, [9, 21, 33, 45, 57]),
-        ({"unit": "kernels", "unit_kernels": 2}, [7, 17, 29, 39, 51]),
-        ({"unit": "kernels", "unit_kernels": 5}, [7, 17, 27, 37, 47]),
+        ({"unit": {"kernels": 2}}, [7, 17, 29, 39, 51]),
+        ({"unit": {"kernels": 5}}, [7, 17, 27, 37, 47]),
         # Half of the next kernel may go over 25 us: three, then two.
-        ({"unit": "us", "unit_us": 25.0}, [7, 17, 27, 39, 49]),
-        ({"unit": "us", "unit_us": 24.9}, [7, 17, 29, 39, 51]),
-        ({"unit": "us", "unit_us": 1.0}, [7, 19, 31, 43, 55]),
+        ({"unit": {"us": 25.0}}, [7, 17, 27, 39, 49]),
+        ({"unit": {"us": 24.9}}, [7, 17, 29, 39, 51]),
+        ({"unit": {"us": 1.0}}, [7, 19, 31, 43, 55]),
         ({"unit": "job"}, [7, 17, 27, 37, 47]),
     ],
 )
@@ -121,7 +122,7 @@ def test_a_unit_goes_out_when_the_one_before_has_been_told_of(unit, starts):
 def test_a_unit_as_a_graph_is_issued_at_once():
     costs = {"issue_us": {1: 5.0}, "graph_issue_us": 6.0, "graph_kernel_us": 0.5}
     four = model(*[kernel(1, 10)] * 4)
-    result = serve(device(host=costs), [four], [0], unit="kernels", unit_kernels=2, graphs=True)
+    result = serve(device(host=costs), [four], [0], unit={"kernels": 2}, launch="graph")
     # Two kernels at 6 + 2 * 0.5, and the next two as long after their end at 27.
     assert [start for _, start, _ in result.kernels(0)] == [7, 17, 34, 44]
 
@@ -160,7 +161,7 @@ def jobs_in_order(result):
         ({"unit": "job", "streams": 1}, "000111222"),
         ({"unit": "kernel", "streams": 1}, "012012012"),
         ({"unit": "job", "streams": 2}, "010101222"),
-        ({"unit": "kernels", "unit_kernels": 2, "streams": 1}, "001122012"),
+        ({"unit": {"kernels": 2}, "streams": 1}, "001122012"),
         # Two of them in one hardware queue: the third job is behind the first's second kernel.
         ({"unit": "job", "hardware_queues": 2}, "010101222"),
         # The least that remains: a job that has begun is ahead of those that have not.
@@ -176,7 +177,7 @@ def test_order_of_three_alike_on_one_place(settings, order):
 def test_a_job_may_keep_its_stream_between_units():
     # Two streams and two jobs: as many as jobs in flight, each job always in the same one.
     result = serve(
-        device(), [PAIR], [0, 0, 0, 0], cap=2, streams=2, stream_owner="job", unit="kernel"
+        device(), [PAIR], [0, 0, 0, 0], cap=2, streams=2, owner="job", unit="kernel"
     )
     kernels = result.timeline["kernels"]
     used = {(int(job), int(s)) for job, s in zip(kernels["job"], kernels["stream"], strict=True)}
@@ -186,7 +187,7 @@ def test_a_job_may_keep_its_stream_between_units():
 
 def test_too_few_streams_to_keep():
     with pytest.raises(_core.Error) as error:
-        serve(device(), [PAIR], [0], cap=3, streams=2, stream_owner="job", unit="kernel")
+        serve(device(), [PAIR], [0], cap=3, streams=2, owner="job", unit="kernel")
     assert str(error.value) == (
         "jobs that keep their stream between units need a stream each: "
         "2 streams for 3 jobs in flight"
@@ -250,25 +251,25 @@ def test_remaining_time_by_the_profile_has_no_copies():
 
 def test_remaining_time_learned():
     # Half of what was measured joins half of what was known: 0; 5, 50, 10; 7.5, 75, 15.
-    told = recorded([0, (0, 1000), (0, 2000)], learned_estimates=True).remaining()
+    told = recorded([0, (0, 1000), (0, 2000)], estimates="learned").remaining()
     assert told == [[0, 0, 0], [65, 60, 10], [97.5, 90, 15]]
 
 
 def test_what_is_measured_ends_with_the_notification():
     slow = device(gpu={"notify_latency_us": 4.0})
     recorder = Recorder()
-    serve(slow, [COPIED], [0, (0, 1000)], policy=recorder, unit="kernel", learned_estimates=True)
+    serve(slow, [COPIED], [0, (0, 1000)], policy=recorder, unit="kernel", estimates="learned")
     assert recorder.remaining()[1] == [7 + 52 + 12, 52 + 12, 12]
 
 
 def test_an_estimate_is_taken_when_the_job_arrives():
     # At 50 only the first copy is known. It stays so, though 5, 50, 10 are known from 130 on.
-    told = recorded([0, (0, 50)], learned_estimates=True).remaining()
+    told = recorded([0, (0, 50)], estimates="learned").remaining()
     assert told[1] == [5, 0, 0]
 
 
 def test_a_warm_up_teaches():
-    warmed = recorded([0], learned_estimates=True, warm_up=True, instances=1)
+    warmed = recorded([0], estimates="learned", warm_up="instances", instances=1)
     assert [told[1] for told in warmed.told] == [0, 0, 0, 65, 60, 10]
 
 
@@ -382,7 +383,7 @@ def test_direct_jobs_are_issued_whole_in_the_order_of_their_due_times():
     # Four operations of 1 us each: the kernels of a at 2 and 3, those of b at 6 and 7.
     short = model(kernel(1, 0.5), kernel(1, 0.5))
     result = serve(
-        device(host={"issue_us": {1: 1.0}}), [short], [0, 0], dispatcher=False, notify="stream"
+        device(host={"issue_us": {1: 1.0}}), [short], [0, 0], submission="direct", notify="stream"
     )
     starts = [[start for _, start, _ in result.kernels(job)] for job in range(2)]
     assert starts == [[2, 3], [6, 7]]
@@ -392,7 +393,7 @@ def test_direct_jobs_are_issued_whole_in_the_order_of_their_due_times():
 
 
 def test_direct_jobs_wait_for_a_stream():
-    result = serve(device(), [PAIR], [0, 0, 0], dispatcher=False, streams=2)
+    result = serve(device(), [PAIR], [0, 0, 0], submission="direct", streams=2)
     assert result.submitted == [0, 0, 20]
     assert result.finished == [20, 20, 40]
 
@@ -404,12 +405,10 @@ def test_the_way_through_a_server(per_instance, second):
         device(),
         [model(kernel(1, 10))],
         [0, 0],
-        dispatcher=False,
-        thread_per_instance=per_instance,
+        submission="direct",
+        threads="per-instance" if per_instance else 1,
         instances=2,
-        request_latency_us=80.0,
-        request_cpu_us=20.0,
-        response_latency_us=45.0,
+        request_us={"latency": 80.0, "cpu": 20.0, "response": 45.0},
     )
     assert result.submitted == [0, 0]
     assert result.started == [100, second]
@@ -422,15 +421,15 @@ def test_an_instance_is_free_when_its_answer_has_arrived():
         device(),
         [model(kernel(1, 10))],
         [0, 0],
-        dispatcher=False,
-        thread_per_instance=True,
+        submission="direct",
+        threads="per-instance",
         instances=1,
-        response_latency_us=45.0,
+        request_us={"response": 45.0},
     )
     assert result.submitted == [0, 55]
 
 
-PROCESSES = {"dispatcher": False, "process_per_model": True, "notify": "stream"}
+PROCESSES = {"submission": "direct", "processes": "per-model", "notify": "stream"}
 
 
 def test_a_process_per_model_has_as_many_jobs_as_instances():
@@ -445,21 +444,27 @@ def test_processes_issue_side_by_side():
     one = model(kernel(1, 5))
     gpu = device(host={"issue_us": {1: 10.0}})
     assert serve(gpu, [one, one], [0, 1], **PROCESSES).started == [20, 20]
-    assert serve(gpu, [one, one], [0, 1], dispatcher=False).started == [20, 50]
+    assert serve(gpu, [one, one], [0, 1], submission="direct").started == [20, 50]
 
 
 @pytest.mark.parametrize(("mps", "ends"), [(True, [100, 100]), (False, [190, 200])])
 def test_processes_with_and_without_mps(mps, ends):
     # Turns of 30 us, as in rule 9.
     gpu = device(gpu={"time_slice_us": 30.0})
-    result = serve(gpu, [model(kernel(1, 100))] * 2, [0, 1], mps=mps, **PROCESSES)
+    result = serve(gpu, [model(kernel(1, 100))] * 2, [0, 1], sharing="mps" if mps else "time-slices", **PROCESSES)
     assert result.finished == ends
 
 
 @pytest.mark.parametrize(("system", "queues"), [("MPS", 2), ("CUDA-MS", 32)])
 def test_a_process_under_mps_has_fewer_queues(system, queues):
-    resolved = resolve(RunSpec(system, mix="fig12"), CONFIG)
-    assert specification(resolved)["system"]["hardware_queues"] == queues
+    def rows(**more):
+        device = replace(CONFIG.device("h100"), **more)
+        resolved = resolve(RunSpec(system, mix="fig12", jobs=300, iat_us=300.0), CONFIG)
+        return run(replace(resolved, device=device)).finished_ns.tolist()
+
+    assert rows() == rows(mps_queues=queues, hardware_queues=queues)
+    if system == "MPS":
+        assert rows() != rows(mps_queues=1)
 
 
 def test_processes_of_the_configured_system_take_turns_without_mps():

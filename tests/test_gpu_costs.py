@@ -5,7 +5,7 @@ the times to be worked out by hand.
 """
 
 import pytest
-from made_gpu import Gpu, device, kernel, model, serve
+from made_gpu import NOTIFY, Gpu, device, kernel, model, serve
 
 # ---- 10: blocks on one SM slow each other
 
@@ -213,8 +213,9 @@ LATENCIES = {"notify_latency_us": 3.0, "query_latency_us": 7.0, "callback_latenc
 )
 def test_12_from_the_end_to_the_host(notify, copy_out_us, latency_us):
     job = model(kernel(1, 100), copy_out_us=copy_out_us)
-    for dispatcher in (True, False):
-        done = serve(device(gpu=LATENCIES), [job], [0], notify=notify, dispatcher=dispatcher)
+    for submission in ("dispatcher", "direct"):
+        settings = {"notify": NOTIFY[notify], "submission": submission}
+        done = serve(device(gpu=LATENCIES), [job], [0], **settings)
         assert done.finished == [100 + copy_out_us + latency_us]
         assert done.started == [0]
 
@@ -232,8 +233,7 @@ def test_12_notes_of_blocks_go_one_message_after_the_other(blocks, batch, messag
         [model(kernel(blocks, 1000))],
         [0],
         unit="kernel",
-        notify="blocks",
-        notify_blocks=batch,
+        notify={"blocks": batch},
     )
     assert done.finished == [1000 + 2 * messages + 3]
 
@@ -246,8 +246,7 @@ def test_12_a_kernel_with_notes_ends_when_they_are_on_their_way(notify, finished
         [model(kernel(1, 100), kernel(1, 100))],
         [0],
         unit="job",
-        notify=notify,
-        notify_blocks=16,
+        notify=NOTIFY[notify],
     )
     assert done.finished == [finished]
 
@@ -260,8 +259,7 @@ def test_12_blocks_with_notes_have_more_work(notify, finished):
         [model(kernel(8, 100))],
         [0],
         unit="kernel",
-        notify=notify,
-        notify_blocks=16,
+        notify=NOTIFY[notify],
     )
     assert done.finished == [finished]
 
@@ -273,8 +271,7 @@ def test_12_notes_of_two_kernels_share_the_way():
         [model(kernel(16, 1000))],
         [0, 0],
         unit="kernel",
-        notify="blocks",
-        notify_blocks=16,
+        notify={"blocks": 16},
     )
     assert sorted(done.finished) == [1005, 1007]
 
@@ -297,7 +294,7 @@ def test_12_the_hosts_own_time():
         "poll_us": 1.0,
         "message_us": 2.0,
     }
-    done = serve(device(host=costs), [model(kernel(1, 100))], [0], notify="unit", notify_call=True)
+    done = serve(device(host=costs), [model(kernel(1, 100))], [0], notify="unit", kernels="plain")
     # The first look at 0 finds nothing; the kernel is issued at 1 + 5 + 4 + 20.
     assert done.submitted == [6]
     assert done.started == [30]

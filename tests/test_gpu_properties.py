@@ -1,11 +1,13 @@
 """What holds on the simulated GPU whatever runs on it, and a plain reference for one SM."""
 
+import json
 import math
 import random
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,14 +16,14 @@ from made_gpu import Gpu, device, kernel, model
 from made_runs import CONFIG
 
 from paella import _core
-from paella.simulation import device_specification, model_specification
+from paella.specification import ModelSpecification
 
 # ---- resources, in threads, registers, bytes and slots
 
 
 def occupied(shape, sm):
     """What one block takes: whole warps, registers by 256 for each of them, memory by 128 bytes."""
-    _, _, threads, regs, smem, *_ = shape
+    threads, regs, smem = shape["shape"].values()
     warps = math.ceil(threads / 32)
     return (
         warps * 32,
@@ -171,7 +173,7 @@ def test_every_block_runs_once_within_its_kernel_and_an_sms_limits(workload):
     for i, span in enumerate(spans):
         _, m, *_ = submissions[span["job"]]
         assert span["model"] == m
-        assert sum(b["blocks"] for b in of_kernel[i]) == models[m]["kernels"][span["kernel"]][1]
+        assert sum(b["blocks"] for b in of_kernel[i]) == models[m]["kernels"][span["kernel"]]["blocks"]
         assert span["eligible_ns"] <= span["started_ns"]
         assert span["started_ns"] == min(b["started_ns"] for b in of_kernel[i])
         assert span["finished_ns"] == max(b["finished_ns"] for b in of_kernel[i])
@@ -225,7 +227,7 @@ def alone_ns(device_, chain, reference=None):
 
 
 def waves(device_, shape):
-    return math.ceil(shape[1] / device_["sm"]["count"])  # at most
+    return math.ceil(shape["blocks"] / device_["sm"]["count"])  # at most
 
 
 @settings(max_examples=70, deadline=None)
@@ -258,12 +260,12 @@ PROFILE = CONFIG.profile("h100-v1")
 @pytest.mark.parametrize("name", PROFILE.models)
 @pytest.mark.parametrize("graph", [False, True])
 def test_alone_a_models_time_is_the_measured_one(name, graph):
-    h100 = device_specification(CONFIG.device("h100"))
+    h100 = msgspec.to_builtins(CONFIG.device("h100"), str_keys=True)
     # Issued beforehand, as measured.
     free = dict.fromkeys(h100["host"], 0.0) | {"issue_us": {1: 0.0}}
     h100 |= {"host": free, "gpu": h100["gpu"] | {"launch_latency_us": 0.0}}
     measured = PROFILE.models[name]
-    gpu = Gpu(h100, model_specification(name, measured))
+    gpu = Gpu(h100, msgspec.to_builtins(ModelSpecification.of(name, measured)))
     gpu.launch(0, graph=graph)
     measured_ms = measured.graph_ms if graph else measured.alone_stream_ms
     assert gpu.sim.run() / 1e6 == pytest.approx(measured_ms, rel=0.02)
@@ -277,7 +279,7 @@ class Op:
     stream: int
     queue: int
     priority: int
-    shape: tuple
+    shape: dict
     arrives_ns: float
     left_ns: float
     next: "Op | None" = None
@@ -328,7 +330,7 @@ class OneSm:
                 self.waiting.append(queue[0])
 
     def slowdown(self, shapes):
-        warps = sum(math.ceil(shape[2] / 32) for shape in shapes)
+        warps = sum(math.ceil(shape["shape"]["threads"] / 32) for shape in shapes)
         return max(1, warps / self.saturation_warps)
 
     def run(self, ops):
@@ -379,7 +381,7 @@ def test_one_sm_agrees_with_the_reference(seed):
         stream = draw.randrange(len(streams))
         gpu.submit(streams[stream], i)
         arrives_ns = (i + 1) * issue_us * 1000
-        work_ns = shape[5] / reference.slowdown([shape])  # of the time alone
+        work_ns = shape["duration_ns"] / reference.slowdown([shape])  # of the time alone
         ops.append(Op(stream, stream % queues, priorities[stream], shape, arrives_ns, work_ns))
     gpu.sim.run()
     reference.run(ops)
@@ -393,9 +395,9 @@ def test_one_sm_agrees_with_the_reference(seed):
 
 def test_blocks_per_sm_of_every_kernel_of_the_profile():
     for name in CONFIG.devices():
-        sm = device_specification(CONFIG.device(name))["sm"]
+        sm = msgspec.to_builtins(CONFIG.device(name).sm)
         for plan in PROFILE.models.values():
-            for shape in model_specification("", plan)["kernels"]:
+            for shape in msgspec.to_builtins(ModelSpecification.of("", plan))["kernels"]:
                 need = occupied(shape, sm)
                 fit = min(have // take for have, take in zip(limits(sm), need, strict=True) if take)
-                assert _core.blocks_per_sm(*shape[2:5], sm) == fit
+                assert _core.blocks_per_sm(*shape["shape"].values(), json.dumps(sm)) == fit

@@ -2,6 +2,8 @@
 worked out by hand. The numbers are those of docs/gpu-model.md; 10 and 12: test_gpu_costs.py.
 """
 
+import json
+
 import pytest
 from made_gpu import KIB, Gpu, device, in_use, kernel, model
 
@@ -165,7 +167,7 @@ OCCUPANCY = [
 @pytest.mark.parametrize(("threads", "regs", "smem", "limits", "fit"), OCCUPANCY)
 def test_5_blocks_that_fit_an_sm(threads, regs, smem, limits, fit):
     gpu = device(1, **limits)
-    assert _core.blocks_per_sm(threads, regs, smem, gpu["sm"]) == fit
+    assert _core.blocks_per_sm(threads, regs, smem, json.dumps(gpu["sm"])) == fit
     # And on the GPU: one block more than fit takes a second wave.
     gpu = Gpu(gpu, model(kernel(fit + 1, 100, threads, regs, smem)))
     gpu.launch(0)

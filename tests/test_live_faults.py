@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 
+import msgspec
 import numpy as np
 import onnx
 import pytest
@@ -24,7 +25,7 @@ from paella.serving.control import Limits, make_sessions
 from paella.serving.load import stats
 from paella.serving.names import ServingError
 from paella.serving.server import Options, resolved
-from paella.simulation import model_specification, specification
+from paella.specification import ModelSpecification, ServerSpecification
 
 PATIENCE_S = 60  # for what takes a moment
 
@@ -68,15 +69,20 @@ def live(made):  # noqa: F811
     """A server in this process, on a device that takes no time."""
     options, _ = made
     fields = {"system": "Paella", "backend": "null", "device": "made"}
-    fields |= {"profile": "made", "overrides": {}}
     run = resolved(fields, Options(name="here"), Config(options[1]))
     sessions = make_sessions(Limits())
-    spec = specification(run)
-    kept = {key: spec[key] for key in ("system", "device", "reference")}
-    more = {"backend": "null", "ordinal": 0, "partition_sms": 0, "instances": 8, "watchdog_s": 30.0}
-    server = _core.LiveServer(sessions, kept | more)
-    model = model_specification("small", run.profile.models["small"])
-    model |= {"instances": 1, "launch_plan": None, "computes_outputs": False}
+    wanted = ServerSpecification(
+        backend="null",
+        device=run.device,
+        reference=run.reference,
+        system=run.system,
+        instances=8,
+        watchdog_s=30.0,
+        gpu=0,
+        partition_sms=0,
+    )
+    server = _core.LiveServer(sessions, wanted.text())
+    model = msgspec.json.encode(ModelSpecification.of("small", run.profile.models["small"]))
     thread = threading.Thread(target=server.run)
     thread.start()
     yield server, model
@@ -94,7 +100,7 @@ def test_counters_are_asked_for_by_many_while_models_come(live):
         count = 0
         while not over.is_set():
             counters = server.counters()
-            assert counters["loop_gap_max_us"] >= 0
+            assert counters.loop_gap_max_us >= 0
             count += 1
         asked.append(count)
 
@@ -102,7 +108,7 @@ def test_counters_are_asked_for_by_many_while_models_come(live):
     for thread in threads:
         thread.start()
     try:
-        assert [server.add_model(model) for _ in range(200)] == list(range(200))
+        assert [server.add_model(model, 1, None, False) for _ in range(200)] == list(range(200))
     finally:
         over.set()
         for thread in threads:

@@ -18,12 +18,14 @@ import pytest
 
 from paella import _core
 from paella.config import Config, resolve
+from paella.core_types import Counters, EngineResult, Handoff
 from paella.hardware import mps, session
 from paella.hardware.processes import merge, part_of
 from paella.hardware.settings import Hardware, RunError
 from paella.results import read_run
 from paella.schema import RunSpec
-from paella.simulation import simulate, specification
+from paella.simulation import simulate
+from paella.specification import specification
 
 # A daemon is a process that sleeps, and leaves its process id where MPS does.
 CONTROL = """#!/bin/sh
@@ -147,30 +149,32 @@ def made_run(folder, **spec):
 def test_parts_are_all_jobs_once_and_merge_to_the_order_they_came_in(tmp_path):
     config, _ = made_hardware.write_folder(tmp_path)
     whole = specification(made_run(config))
-    jobs = [np.flatnonzero(whole["job_models"] == i) for i in range(2)]
-    parts = [part_of(whole, i, own) for i, own in enumerate(jobs)]
-    assert [(p["instances"], p["cap"], p["system"]["streams"]) for p in parts] == [
+    models, due_ns = _core.jobs(whole.text())
+    jobs = [np.flatnonzero(models == i) for i in range(2)]
+    parts = [part_of(whole, i, due_ns[own]) for i, own in enumerate(jobs)]
+    assert [(p.instances, p.cap, p.system.streams.count) for p in parts] == [
         ([4], 4, 4),
         ([3], 3, 3),
     ]
+    handoff = Handoff(count=1, p50=1.0, p99=1.0)
     results = {
-        name: {
-            "due_ns": part["job_due_ns"],
-            "submitted_ns": part["job_due_ns"] + 1,
-            "started_ns": np.full(len(own), -1),
-            "finished_ns": own,
-            "counters": {"dispatches": 2, "elapsed_ns": 10 * i, "handoff_us": {"p50": 1.0}},
-        }
+        name: EngineResult(
+            model=np.zeros(len(own), np.int32),
+            due_ns=np.array(part.jobs.due_ns),
+            submitted_ns=np.array(part.jobs.due_ns) + 1,
+            started_ns=np.full(len(own), -1),
+            finished_ns=own,
+            counters=Counters(dispatches=2, elapsed_ns=10 * i, handoff_us=handoff),
+        )
         for i, (name, part, own) in enumerate(zip(("small", "large"), parts, jobs, strict=True))
     }
-    merged = merge(whole, jobs, results)
-    assert (merged["model"] == whole["job_models"]).all()
-    assert (merged["due_ns"] == whole["job_due_ns"]).all()
-    assert (merged["finished_ns"] == np.arange(60)).all()
-    counters = merged["counters"]
-    assert (counters["dispatches"], counters["elapsed_ns"]) == (4, 10)
-    assert "handoff_us" not in counters
-    assert counters["processes"]["large"]["handoff_us"] == {"p50": 1.0}
+    merged = merge(models, jobs, results)
+    assert (merged.model == models).all()
+    assert (merged.due_ns == due_ns).all()
+    assert (merged.finished_ns == np.arange(60)).all()
+    assert (merged.counters.dispatches, merged.counters.elapsed_ns) == (4, 10)
+    assert merged.counters.handoff_us is None
+    assert merged.counters.processes["large"].handoff_us == handoff
 
 
 # ---- whole runs
@@ -181,19 +185,21 @@ import os, sys, time
 sys.path.insert(0, {tests!r})
 if "paella.hardware.worker" in " ".join(sys.orig_argv) or os.environ.get("FAKE_ENGINE"):
     import made_hardware
+    from msgspec.structs import asdict
     from paella import _core
     _core.cuda_devices = lambda: [made_hardware.GPU]
 
     class Engine(made_hardware.Engine):
-        def __init__(self, plans, options):
-            if os.environ.get("FAKE_START") == plans[0]["name"]:
+        def __init__(self, plans, instances, **options):
+            super().__init__(plans, instances, **options)
+            if os.environ.get("FAKE_START") == self.names[0]:
                 raise _core.Error("out of memory: weights")
-            super().__init__(plans, options)
-            self.info |= {{"pid": os.getpid(), "environment": {{
-                k: v for k, v in os.environ.items() if k.startswith("CUDA_")}}}}
+            environment = {{k: v for k, v in os.environ.items() if k.startswith("CUDA_")}}
+            self.info = made_hardware.Info(**asdict(self.info), pid=os.getpid(),
+                                           environment=environment)
 
-        def run(self, spec):
-            act = os.environ.get("FAKE_RUN_" + spec["models"][0]["name"])
+        def run(self, text, *, start_at_ns, **more):
+            act = os.environ.get("FAKE_RUN_" + self.names[0])
             if act == "die":
                 os.kill(os.getpid(), 9)
             elif act == "fail":
@@ -204,8 +210,8 @@ if "paella.hardware.worker" in " ".join(sys.orig_argv) or os.environ.get("FAKE_E
                 pipe = os.environ["CUDA_MPS_PIPE_DIRECTORY"]
                 os.kill(int(open(pipe + "/nvidia-cuda-mps-control.pid").read()), 9)
                 time.sleep(1000)
-            assert spec["start_at_ns"] > time.monotonic_ns()
-            return super().run(spec)
+            assert start_at_ns > time.monotonic_ns()
+            return super().run(text, **more)
 
     _core.CudaEngine = Engine
 """

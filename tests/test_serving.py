@@ -1,5 +1,6 @@
 """Serving end to end: clients, dispatcher, admission and direct submission on the simulated GPU."""
 
+import json
 import subprocess
 import sys
 
@@ -66,14 +67,14 @@ def test_jobs_that_wait_for_an_instance_count_towards_the_cap():
 
 
 def test_a_closed_loop_sends_the_next_request_after_answer_and_thinking():
-    loop = {"closed_loop": 2, "think_ns": 5000}
+    loop = {"clients": 2, "think_us": 5.0}
     result = serve(device(), [SHORT], [0] * 6, **loop)
     assert result.due == [0, 0, 25, 25, 50, 50]
     assert overlap(result.submitted, result.finished) == 2
 
 
 def test_the_warm_up_runs_every_instance_once_and_is_not_recorded():
-    result = serve(device(), [SHORT], [0], instances=3, warm_up=True, unit="kernel")
+    result = serve(device(), [SHORT], [0], instances=3, warm_up="instances", unit="kernel")
     assert result.finished == [20]
     jobs = result.timeline["kernels"]["job"]
     assert (jobs == -1).sum() == 3 * 2
@@ -84,8 +85,8 @@ def test_the_warm_up_runs_every_instance_once_and_is_not_recorded():
     ("unit", "dispatches"),
     [
         ({"unit": "kernel"}, 7),  # with both copies
-        ({"unit": "kernels", "unit_kernels": 2}, 3),
-        ({"unit": "us", "unit_us": 25.0}, 2),
+        ({"unit": {"kernels": 2}}, 3),
+        ({"unit": {"us": 25.0}}, 2),
         ({"unit": "job"}, 1),
     ],
 )
@@ -96,7 +97,7 @@ def test_units_of_dispatch(unit, dispatches):
 
 def test_least_remaining_time_goes_first_and_fifo_does_not_care():
     jobs = [0, 0, 1]
-    one_at_a_time = {"admission": "jobs", "admission_options": {"jobs": 1.0}, "unit": "kernel"}
+    one_at_a_time = {"admission": {"name": "jobs", "jobs": 1.0}, "unit": "kernel"}
     srpt = serve(device(), [LONG, SHORT], jobs, policy="srpt", **one_at_a_time)
     fifo = serve(device(), [LONG, SHORT], jobs, policy="fifo", **one_at_a_time)
     assert srpt.finished[2] == 20  # all three are there at the first decision
@@ -108,10 +109,10 @@ def test_learned_estimates_follow_what_was_measured():
     # the second waits for its copies, which the profile does not know.
     slow = model(kernel(1, 20), copy_in_us=500)
     quick = model(kernel(1, 20))
-    options = {"policy": "srpt", "unit": "kernel", "warm_up": True, "instances": 1}
-    one = {"admission": "jobs", "admission_options": {"jobs": 1.0}}
+    options = {"policy": "srpt", "unit": "kernel", "warm_up": "instances", "instances": 1}
+    one = {"admission": {"name": "jobs", "jobs": 1.0}}
     known = serve(device(), [slow, quick], [0, 1], **options, **one)
-    learned = serve(device(), [slow, quick], [0, 1], learned_estimates=True, **options, **one)
+    learned = serve(device(), [slow, quick], [0, 1], estimates="learned", **options, **one)
     assert known.finished[0] < known.finished[1]
     assert learned.finished[1] < learned.finished[0]
 
@@ -123,8 +124,7 @@ def test_at_most_k_units_are_on_the_gpu():
             [SHORT],
             [0] * 20,
             unit="kernel",
-            admission="jobs",
-            admission_options={"jobs": float(k)},
+            admission={"name": "jobs", "jobs": float(k)},
         )
         spans = result.timeline["kernels"]
         assert overlap(spans["started_ns"], spans["finished_ns"]) == k
@@ -136,10 +136,8 @@ def paper_admission(extra_kernels, jobs, **settings):
         [model(kernel(2, 10, threads=1024)), model(kernel(1, 10, threads=32))],
         jobs,
         unit="kernel",
-        notify="blocks",
-        notify_blocks=16,
-        admission="resources",
-        admission_options={"extra_kernels": float(extra_kernels)},
+        notify={"blocks": 16},
+        admission={"name": "resources", "extra_kernels": float(extra_kernels)},
         **settings,
     )
 
@@ -171,10 +169,8 @@ def test_blocks_come_back_to_the_pool_in_batches():
         [wide, small],
         [0, 1],
         unit="kernel",
-        notify="blocks",
-        notify_blocks=16,
-        admission="resources",
-        admission_options={"extra_kernels": 1.0},
+        notify={"blocks": 16},
+        admission={"name": "resources", "extra_kernels": 1.0},
     )
     # The wide kernel is larger than the pool: an extra one, until its last blocks have started.
     assert result.eligible()[0] == 0
@@ -188,18 +184,17 @@ def test_a_run_that_cannot_go_on_says_so():
             [WIDE],
             [0],
             unit="kernel",
-            admission="resources",
-            admission_options={"extra_kernels": 0.0},
+            admission={"name": "resources", "extra_kernels": 0.0},
         )
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"unit": "kernel", "stream_owner": "job", "streams": 2}, "need a stream each"),
+        ({"unit": "kernel", "owner": "job", "streams": 2}, "need a stream each"),
         ({"admission": "magic"}, "unknown admission magic"),
-        ({"admission": "jobs", "admission_options": {"jobs": 0.0}}, "at least 1"),
-        ({"admission": "jobs", "admission_options": {"streams": 1.0}}, "has no option streams"),
+        ({"admission": {"name": "jobs", "jobs": 0.0}}, "at least 1"),
+        ({"admission": {"name": "jobs", "streams": 1.0}}, "has no option streams"),
         ({"cap": 0}, "cap must be at least 1"),
     ],
 )
@@ -274,6 +269,6 @@ def test_same_run_same_bytes(tmp_path):
 
 def test_a_specification_is_complete():
     spec = specification(device(), [SHORT], [0])
-    del spec["cap"]
-    with pytest.raises(KeyError, match="cap"):
-        _core.simulate(spec)
+    del spec["system"]["streams"]
+    with pytest.raises(_core.Error, match=r"^specification: system: streams is missing$"):
+        _core.simulate(json.dumps(spec))

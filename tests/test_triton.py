@@ -1,6 +1,7 @@
 """Triton without its server: what is installed, what it is given, what a killed run leaves."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -160,16 +161,16 @@ def test_the_repository_is_the_mix(tmp_path):
         'output [ { name: "OUTPUT0" data_type: TYPE_FP32 dims: [ 1000 ] } ]',
         "instance_group [ { count: 119 kind: KIND_CPU } ]",
     ]
-    lines = (tmp_path / "models" / repository.DESCRIPTION).read_text().splitlines()
-    assert lines[0] == "execute sim"
-    assert "device.sm.count 132" in lines
-    assert any(line.startswith("reference.host.issue_us.8 ") for line in lines)
+    said = json.loads((tmp_path / "models" / repository.DESCRIPTION).read_text())
+    assert said["execute"] == "sim"
+    assert said["device"]["sm"]["count"] == 132
+    assert "8" in said["reference"]["host"]["issue_us"]
     resnet = run.profile.models["resnet18"].kernels
-    at = lines.index("model resnet18")
-    assert lines[at + 1] == "instances 119"
-    kernels = [line for line in lines[at : lines.index("model inception_v3")] if "kernel " in line]
-    assert len(kernels) == len(resnet)
-    assert kernels[0].split()[1:3] == [str(resnet[0].blocks), str(resnet[0].threads)]
+    model = said["models"][0]
+    assert (model["name"], model["instances"]) == ("resnet18", 119)
+    kernels = model["profile"]["kernels"]
+    assert [k["blocks"] for k in kernels] == [k.blocks for k in resnet]
+    assert kernels[0]["shape"]["threads"] == resnet[0].threads
 
 
 def test_instances_are_scaled_and_never_none():
@@ -189,19 +190,14 @@ def test_launch_plans_are_described_launch_by_launch(tmp_path):
     repository.write_repository(
         folder, run, Setting(execute="cuda", launch="graph"), plans=read, arch=made_hardware.ARCH
     )
-    lines = (folder / repository.DESCRIPTION).read_text().splitlines()
-    assert "graphs 1" in lines
-    small = lines[lines.index("model small") : lines.index("model large")]
-    launches = [line.split() for line in small if line.startswith("launch ")]
-    assert [launch[-1] for launch in launches] == [k.symbol for k in read[0].kernels]
-    assert [tuple(map(int, launch[1:4])) for launch in launches] == [
-        tuple(k.grid) for k in read[0].kernels
+    said = json.loads((folder / repository.DESCRIPTION).read_text())
+    assert said["graphs"]
+    small = said["models"][0]["plan"]
+    assert [(k["symbol"], tuple(k["grid"])) for k in small["plan"]["kernels"]] == [
+        (k.symbol, tuple(k.grid)) for k in read[0].kernels
     ]
-    assert f"plain {folder}/small/plain.cubin" in small
-    for line in small:
-        word, _, path = line.partition(" ")
-        if word in ("plain", "instrumented", "weights"):
-            assert Path(path).is_file()
+    for kind in ("plain", "instrumented", "weights"):
+        assert Path(small[kind]).is_file()
 
 
 # ---- runs that are refused

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from made_triton import Server
+from msgspec.structs import replace
 
 from paella import _core
 from paella.config import Config, resolve
 from paella.schema import RunSpec
-from paella.simulation import specification
+from paella.specification import specification
 
 TENSORS = [("resnet18", [4000], [40]), ("inception_v3", [20000], [40])]
 JOBS = 40
@@ -15,13 +16,13 @@ JOBS = 40
 
 def spec(**fields):
     fields = {"system": "Triton", "mix": "fig12", "iat_us": 200, "jobs": JOBS} | fields
-    return specification(resolve(RunSpec(**fields), Config())) | {"instances": [3, 2]}
+    return replace(specification(resolve(RunSpec(**fields), Config())), instances=[3, 2])
 
 
 def load(server, run=None, **options):
     how = {"port": server.port, "connections": 2, "in_band": False, "spin": False, "cpu": -1}
     how |= {"seed": 1, "watchdog_s": 30.0, "expected": []}
-    return _core.triton_load(run or spec(), TENSORS, how | options)
+    return _core.triton_load((run or spec()).text(), TENSORS, **how | options)
 
 
 @pytest.mark.parametrize("in_band", [False, True])
@@ -31,29 +32,30 @@ def test_every_request_of_the_trace_is_answered_once(in_band, window, spin):
     with Server(window=window, outputs=40) as server:
         result = load(server, run, in_band=in_band, spin=spin)
     assert server.requests == JOBS + 5  # and each instance once, before
-    assert result["outputs_checked"] == JOBS
-    assert (result["model"] == run["job_models"]).all()
-    assert (result["due_ns"] == run["job_due_ns"]).all()
-    assert (result["submitted_ns"] >= result["due_ns"]).all()
-    assert (result["finished_ns"] > result["submitted_ns"]).all()
-    assert result["elapsed_ns"] >= result["finished_ns"].max()
-    assert (result["started_ns"] == -1).all()  # this server does not say
-    assert 0 < len(result["late_us"]) <= JOBS
-    assert result["own_us"] > 0
+    assert result.counters.outputs_checked == JOBS
+    models, due_ns = _core.jobs(run.text())
+    assert (result.model == models).all()
+    assert (result.due_ns == due_ns).all()
+    assert (result.submitted_ns >= result.due_ns).all()
+    assert (result.finished_ns > result.submitted_ns).all()
+    assert result.counters.elapsed_ns >= result.finished_ns.max()
+    assert (result.started_ns == -1).all()  # this server does not say
+    assert 0 < len(result.late_us) <= JOBS
+    assert result.own_us > 0
 
 
 def test_no_model_has_more_requests_in_flight_than_instances_and_no_run_more_than_its_cap():
     batch = spec(iat_us=0)
     with Server(outputs=40) as server:
-        result = load(server, batch | {"cap": 2})
-    begins, ends = result["submitted_ns"], result["finished_ns"]
+        result = load(server, replace(batch, cap=2))
+    begins, ends = result.submitted_ns, result.finished_ns
     in_flight = [int(((begins <= t) & (ends > t)).sum()) for t in begins]
     assert max(in_flight) <= 2
     with Server(outputs=40) as server:
         result = load(server, batch)
-    for model, instances in enumerate(batch["instances"]):
-        of = result["model"] == model
-        begins, ends = result["submitted_ns"][of], result["finished_ns"][of]
+    for model, instances in enumerate(batch.instances):
+        of = result.model == model
+        begins, ends = result.submitted_ns[of], result.finished_ns[of]
         assert all(int(((begins <= t) & (ends > t)).sum()) <= instances for t in begins)
 
 
@@ -61,8 +63,8 @@ def test_users_of_a_closed_loop_wait_for_their_answers():
     closed = spec(arrival="closed-loop", clients=2, think_us=100)
     with Server(outputs=40) as server:
         result = load(server, closed)
-    due = np.sort(result["due_ns"])
-    ends = np.sort(result["finished_ns"])
+    due = np.sort(result.due_ns)
+    ends = np.sort(result.finished_ns)
     assert (due[2:] >= ends[:-2] + 100_000).all()
 
 
@@ -116,4 +118,4 @@ def test_a_model_with_two_inputs_goes_through_shared_memory_only():
     with Server() as server:
         options |= {"port": server.port, "in_band": True, "expected": []}
         with pytest.raises(_core.Error, match="models with one input"):
-            _core.triton_load(spec(), two, options)
+            _core.triton_load(spec().text(), two, **options)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import yaml
 from made_hardware import write_folder
+from msgspec.structs import replace
 from test_driver import build_fake, fake  # noqa: F401 - fixtures
 from test_workflow import ROOT, copied
 
@@ -25,9 +26,9 @@ from paella import _core
 from paella.config import Config, resolve
 from paella.results import read_run
 from paella.schema import RunSpec
-from paella.simulation import specification
+from paella.specification import JobList, specification
 from paella.triton import install, releases
-from paella.triton.repository import Setting, write_repository
+from paella.triton.repository import DESCRIPTION, Setting, write_repository
 from paella.triton.run import backends
 from paella.triton.server import Server, healthy
 
@@ -141,8 +142,9 @@ def test_a_run_through_the_real_server(start, finish, made):
             Config(made[0]),
         )
     )
-    assert (result.model == expected["job_models"]).all()
-    assert (result.due_ns == expected["job_due_ns"]).all()
+    models, due_ns = _core.jobs(expected.text())
+    assert (result.model == models).all()
+    assert (result.due_ns == due_ns).all()
     assert (result.submitted_ns >= result.due_ns).all()
     assert (result.started_ns > result.submitted_ns).all()
     assert (result.finished_ns > result.started_ns).all()
@@ -314,7 +316,7 @@ def cache_of_one(folder):
 def serving(tmp_path, made, setting, change=lambda text: text):
     run = resolve(RunSpec(system="Triton", device="made", mix="both", jobs=30), Config(made[0]))
     tensors = write_repository(tmp_path / "models", run, setting)
-    description = tmp_path / "models" / "paella.txt"
+    description = tmp_path / "models" / DESCRIPTION
     description.write_text(change(description.read_text()))
     with Server(releases.DEFAULT, tmp_path / "models", tmp_path, backends=backends()) as server:
         options = {"port": server.grpc_port, "connections": 2, "in_band": False, "spin": False}
@@ -324,10 +326,16 @@ def serving(tmp_path, made, setting, change=lambda text: text):
             of = [(t.model, t.inputs, t.outputs) for t in models or tensors]
             spec = specification(run)
             if only is not None:  # jobs are all of this model
-                spec["job_models"] = np.zeros_like(spec["job_models"])
+                _, due_ns = _core.jobs(spec.text())
                 of = of[only : only + 1]
-                spec |= {key: spec[key][only : only + 1] for key in ("models", "instances")}
-            return _core.triton_load(spec, of, options)
+                spec = replace(
+                    spec,
+                    models=spec.models[only : only + 1],
+                    instances=spec.instances[only : only + 1],
+                    arrivals=None,
+                    jobs=JobList([0] * len(due_ns), due_ns.tolist()),
+                )
+            return _core.triton_load(spec.text(), of, **options)
 
         yield server, load
 
@@ -339,17 +347,19 @@ def test_a_model_that_fails_takes_nothing_down(tmp_path, made):
             with pytest.raises(_core.Error, match=r"refuses a request of large .*is made to fail"):
                 load()
             assert healthy(server.http_port)
-        assert load(only=0)["outputs_checked"] == 30
+        assert load(only=0).counters.outputs_checked == 30
 
 
 def test_what_the_backend_cannot_run_does_not_start(tmp_path, made):
     from paella.triton.releases import TritonError
 
     changes = {
-        "asks for execution on tpu": lambda text: text.replace("execute empty", "execute tpu"),
-        "does not describe model small": lambda text: text.replace("model small", "model other"),
-        "a number is missing": lambda text: text.replace("instances 3", "instances"),
-        "it does not say seed": lambda text: text.replace("seed 1\n", ""),
+        "execute: unknown value tpu": lambda text: text.replace('"empty"', '"tpu"'),
+        "does not describe model small": lambda text: text.replace('"small"', '"other"'),
+        "models.1.instances: expected a whole": lambda text: text.replace(
+            '"instances":3', '"instances":null'
+        ),
+        "seed is missing": lambda text: text.replace('"seed":1,', ""),
     }
     for reason, change in changes.items():
         with (
@@ -363,8 +373,6 @@ def test_what_the_backend_cannot_run_does_not_start(tmp_path, made):
 
 
 def test_a_request_of_another_size_is_refused_by_the_server(tmp_path, made):
-    from msgspec.structs import replace
-
     with serving(tmp_path, made, Setting(execute="empty")) as (server, load):
         run = resolve(RunSpec(system="Triton", device="made", mix="both"), Config(made[0]))
         tensors = write_repository(tmp_path / "other", run, Setting(execute="empty"))

@@ -6,6 +6,7 @@ namespace paella::bindings {
 
 void bind_sched(pybind11::module_& m);
 void bind_workload(pybind11::module_& m);
+void bind_specification(pybind11::module_& m);
 void bind_engine(pybind11::module_& m);
 void bind_sim_gpu(pybind11::module_& m);
 void bind_cuda(pybind11::module_& m);

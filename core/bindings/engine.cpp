@@ -1,30 +1,34 @@
 #include "bindings.hpp"
-#include "convert.hpp"
-#include "paella/engine/simulate.hpp"
-#include "run_spec.hpp"
+#include "paella/apps/simulated_run.hpp"
+#include "paella/plan/occupancy.hpp"
+#include "results.hpp"
+#include "specification.hpp"
 
 namespace paella::bindings {
 namespace {
 
-py::dict simulate(const py::dict& d) {
-  const engine::SimulationSpec spec = simulation_spec(d);
-  engine::SimulationResult result;
-  if (has_python_policy(d)) {
-    result = engine::simulate(spec);
-  } else {
+py::object simulate(std::string_view text, const py::object& policy) {
+  const engine::RunSpec spec = run_spec(text);
+  const engine::MakePolicy make_policy = policy_of(spec.system, policy);
+  apps::SimulatedRun run;
+  if (policy.is_none()) {
     const py::gil_scoped_release release;
-    result = engine::simulate(spec);
+    run = apps::simulate(spec, make_policy);
+  } else {
+    run = apps::simulate(spec, make_policy);
   }
-  py::dict out = jobs_dict(result.jobs);
-  py::dict counters;
-  counters["dispatches"] = result.dispatches;
-  counters["extra_kernels"] = result.extra_kernels;
-  counters["host_cpu_us"] = result.host_cpu_us;
-  counters["elapsed_ns"] = result.elapsed_ns;
-  counters["block_groups"] = result.block_groups;
-  out["counters"] = counters;
-  out["timeline"] = spec.timeline ? py::object(timeline_dict(result.timeline)) : py::none();
-  return out;
+  py::dict counters = server_counters(run.counters);
+  counters["elapsed_ns"] = run.elapsed_ns;
+  counters["block_groups"] = run.block_groups;
+  py::dict result = job_columns(run.jobs);
+  result["counters"] = make("Counters", counters);
+  if (spec.timeline) result["timeline"] = timeline_columns(run.timeline);
+  return make("EngineResult", result);
+}
+
+py::tuple jobs(std::string_view text) {
+  const record::Jobs rows = engine::jobs_of(run_spec(text));
+  return py::make_tuple(array(rows.model), array(rows.due_ns));
 }
 
 py::list admission_list() {
@@ -44,16 +48,18 @@ py::list admission_list() {
 void bind_engine(py::module_& m) {
   m.attr("engine_version") = PAELLA_ENGINE_VERSION;
   m.attr("git_revision") = PAELLA_GIT_REVISION;
-  m.def("simulate", &simulate, py::arg("spec"),
-        "Run a complete specification (see paella.simulation) on the simulated GPU.");
+  m.def("simulate", &simulate, py::arg("specification"), py::arg("policy") = py::none(),
+        "Runs a specification on the simulated GPU. `policy` takes the place of the system's.");
+  m.def("jobs", &jobs, py::arg("specification"),
+        "Model and due time in ns of each job of a run.");
   m.def("admissions", &admission_list, "Known admissions with their options.");
   m.def(
       "blocks_per_sm",
-      [](int threads, int regs, int smem_bytes, const py::dict& sm) {
+      [](int threads, int regs, int smem_bytes, std::string_view sm) {
         return plan::blocks_per_sm({threads, regs, smem_bytes}, sm_limits(sm));
       },
       py::arg("threads"), py::arg("regs"), py::arg("smem_bytes"), py::arg("sm"),
-      "Blocks of this shape that fit an empty SM.");
+      "Blocks of this shape that fit an empty SM, whose limits are JSON text.");
 }
 
 }  // namespace paella::bindings

@@ -125,8 +125,7 @@ void bind_ipc(py::module_& m) {
           "echo",
           [](Sessions& s, double service_us, double idle_ms, bool copy, int cpu) {
             const py::gil_scoped_release release;
-            ipc::echo(s, {static_cast<TimeNs>(service_us * 1e3),
-                          static_cast<TimeNs>(idle_ms * 1e6), copy, cpu});
+            ipc::echo(s, {to_ns(service_us), to_ns(1e3 * idle_ms), copy, cpu});
           },
           py::arg("service_us") = 0.0, py::arg("idle_ms") = 5.0, py::arg("copy") = false,
           py::arg("cpu") = -1, "Serves without a device until stop() and the last answer.");

@@ -3,9 +3,9 @@
 #include "bindings.hpp"
 #include "convert.hpp"
 #include "paella/client.hpp"
+#include "waiting.hpp"
 
 namespace paella::bindings {
-namespace {
 
 Waiting waiting(const std::string& name) {
   if (name == "poll") return Waiting::kPoll;
@@ -13,6 +13,8 @@ Waiting waiting(const std::string& name) {
   if (name == "hybrid") return Waiting::kHybrid;
   throw Error("wake is poll, block or hybrid, not " + name);
 }
+
+namespace {
 
 std::string text(const char* from, std::size_t room) { return {from, strnlen(from, room)}; }
 

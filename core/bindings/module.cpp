@@ -4,9 +4,12 @@
 
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The compiled serving engine.";
-  pybind11::register_exception<paella::Error>(m, "Error", PyExc_ValueError);
+  // Loading the package first: its errors are the bases of ours.
+  const auto error = pybind11::module_::import("paella.errors").attr("EngineError");
+  pybind11::register_exception<paella::Error>(m, "Error", error);
   paella::bindings::bind_sched(m);
   paella::bindings::bind_workload(m);
+  paella::bindings::bind_specification(m);
   paella::bindings::bind_engine(m);
   paella::bindings::bind_sim_gpu(m);
   paella::bindings::bind_cuda(m);

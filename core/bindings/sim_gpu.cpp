@@ -1,8 +1,9 @@
 #include <memory>
 
 #include "bindings.hpp"
-#include "convert.hpp"
 #include "paella/gpu/sim/sim_device.hpp"
+#include "results.hpp"
+#include "specification.hpp"
 
 namespace paella::bindings {
 namespace {
@@ -13,9 +14,11 @@ using gpu::sim::SimDevice;
 // for microbenchmarks that no system issues.
 class SimGpu {
  public:
-  SimGpu(const py::dict& device, const py::dict& reference, const py::list& models, bool mps)
-      : device_(device_spec(device), device_spec(reference), model_plans(models),
-                mps ? gpu::sim::Sharing::kMps : gpu::sim::Sharing::kTimeSliced, &timeline_) {}
+  SimGpu(std::string_view device, std::string_view reference, std::string_view of_models, bool mps)
+      : device_(device_spec(device), device_spec(reference),
+                mps ? gpu::sim::Sharing::kMps : gpu::sim::Sharing::kTimeSliced, &timeline_) {
+    device_.add_models(models(of_models));
+  }
 
   int add_process(int queues) {
     const int process = device_.add_process(queues);
@@ -28,8 +31,16 @@ class SimGpu {
   }
   void submit(int stream, int model, int first, int last, bool copy_in, bool copy_out, bool graph,
               int tag) {
-    ports_[processes_.at(stream)]->submit(
-        stream, {tag, tag, model, first, last, copy_in, copy_out, graph, gpu::Notify::kStream, false});
+    gpu::WorkUnit unit;
+    unit.id = unit.job = tag;
+    unit.model = model;
+    unit.first_kernel = first;
+    unit.last_kernel = last;
+    unit.copy_in = copy_in;
+    unit.copy_out = copy_out;
+    unit.as_graph = graph;
+    unit.notify = gpu::Notify::kStream;
+    ports_[processes_.at(stream)]->submit(stream, unit);
   }
   // Lets the next thing happen and returns its time in ns, or None when nothing is left.
   py::object step() {
@@ -50,7 +61,7 @@ class SimGpu {
     }
     return list;
   }
-  py::dict timeline() const { return timeline_dict(timeline_); }
+  py::dict timeline() const { return timeline_columns(timeline_); }
 
  private:
   record::Timeline timeline_;
@@ -62,8 +73,8 @@ class SimGpu {
 }  // namespace
 
 void bind_sim_gpu(py::module_& m) {
-  py::class_<SimGpu>(m, "SimGpu", "The simulated GPU by itself.")
-      .def(py::init<const py::dict&, const py::dict&, const py::list&, bool>(), py::arg("device"),
+  py::class_<SimGpu>(m, "SimGpu", "The simulated GPU by itself; its arguments are JSON text.")
+      .def(py::init<std::string_view, std::string_view, std::string_view, bool>(), py::arg("device"),
            py::arg("reference"), py::arg("models"), py::arg("mps") = true)
       .def("add_process", &SimGpu::add_process, py::arg("queues"))
       .def("add_stream", &SimGpu::add_stream, py::arg("process"), py::arg("priority") = 0)

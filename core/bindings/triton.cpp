@@ -2,8 +2,9 @@
 #include <utility>
 
 #include "bindings.hpp"
-#include "paella/triton/load.hpp"
-#include "run_spec.hpp"
+#include "paella/baselines/triton_client/load.hpp"
+#include "results.hpp"
+#include "specification.hpp"
 
 namespace paella::bindings {
 namespace {
@@ -19,40 +20,41 @@ std::vector<triton::ModelTensors> tensors(const py::list& list) {
   return models;
 }
 
-py::dict triton_load(const py::dict& spec, const py::list& models, const py::dict& options) {
-  const engine::SimulationSpec run = simulation_spec(spec);
+py::object triton_load(std::string_view text, const py::list& models, int port, int connections,
+                       bool in_band, bool spin, int cpu, std::uint64_t seed, double watchdog_s,
+                       const std::vector<std::string>& expected) {
+  const engine::RunSpec run = run_spec(text);
+  engine::check(run);
   const std::vector<triton::ModelTensors> of = tensors(models);
-  triton::LoadOptions how;
-  how.port = get<int>(options, "port");
-  how.connections = get<int>(options, "connections");
-  how.in_band = get<bool>(options, "in_band");
-  how.spin = get<bool>(options, "spin");
-  how.cpu = get<int>(options, "cpu");
-  how.seed = get<std::uint64_t>(options, "seed");
-  how.watchdog_s = get<double>(options, "watchdog_s");
-  for (const py::handle bytes : get<py::list>(options, "expected")) {
-    how.expected.push_back(bytes.cast<std::string>());
-  }
+  const triton::LoadOptions options{port, connections, in_band, spin, cpu, seed, watchdog_s,
+                                    expected};
   triton::LoadResult result;
   {
     const py::gil_scoped_release release;
-    result = triton::load(run, of, how);
+    record::Jobs jobs = engine::jobs_of(run);
+    const request::ClientSpec client = engine::client_spec(run, jobs.size());
+    result = triton::load(client, std::move(jobs), of, options);
   }
-  py::dict out = jobs_dict(result.jobs);
-  out["elapsed_ns"] = result.elapsed_ns;
+  py::dict out = job_columns(result.jobs);
+  py::dict counters;
+  counters["elapsed_ns"] = result.elapsed_ns;
+  counters["outputs_checked"] = result.outputs_checked;
+  out["counters"] = make("Counters", counters);
   out["cpu_us"] = result.cpu_us;
   out["own_us"] = result.own_us;
-  out["outputs_checked"] = result.outputs_checked;
   out["ended_ns"] = array(result.ended_ns);
-  out["gpu_late_us"] = static_cast<double>(result.gpu_late_ns) * 1e-3;
+  out["gpu_late_us"] = to_us(result.gpu_late_ns);
   out["late_us"] = array(result.late_us);
-  return out;
+  return make("TritonResult", out);
 }
 
 }  // namespace
 
 void bind_triton(py::module_& m) {
-  m.def("triton_load", &triton_load, py::arg("spec"), py::arg("models"), py::arg("options"));
+  m.def("triton_load", &triton_load, py::arg("specification"), py::arg("models"), py::kw_only(),
+        py::arg("port"), py::arg("connections"), py::arg("in_band"), py::arg("spin"),
+        py::arg("cpu"), py::arg("seed"), py::arg("watchdog_s"), py::arg("expected"),
+        "Sends a run's requests to a Triton server (paella.triton.run).");
 }
 
 }  // namespace paella::bindings

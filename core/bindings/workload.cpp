@@ -29,11 +29,15 @@ auto column(std::vector<T> Trace::*field) {
 
 Trace arrivals(const std::vector<double>& proportions, const std::string& kind, double iat_us,
                double sigma, std::int64_t jobs, std::int64_t seed, bool rescale) {
-  const workload::Process process = workload::parse_process(kind);
-  Trace trace = workload::generate({proportions, process, iat_us, sigma, jobs, seed});
-  // Jobs that are all due at once have no rate to bring to its nominal value.
-  const bool spread = trace.due_us.back() > trace.due_us.front();
-  return rescale && spread ? workload::rescaled(std::move(trace), iat_us) : trace;
+  workload::Arrivals arrivals;
+  arrivals.proportions = proportions;
+  arrivals.process = workload::parse_process(kind);
+  arrivals.iat_us = iat_us;
+  arrivals.sigma = sigma;
+  arrivals.jobs = jobs;
+  arrivals.seed = seed;
+  arrivals.rescale = rescale;
+  return workload::generate(arrivals);
 }
 
 }  // namespace

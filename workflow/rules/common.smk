@@ -4,7 +4,8 @@ from pathlib import Path
 from msgspec import to_builtins
 from paella.errors import PaellaError
 from paella.triton.releases import RELEASES, cache
-from paella.workflow_config import Workflow, engine_identity, number, simulated
+from paella.specification import engine_build
+from paella.workflow_config import Workflow, number, simulated
 
 try:
     WORKFLOW = Workflow(config)
@@ -40,7 +41,7 @@ EXTRAPOLATED = "t4"
 PUBLISHED = {} if ON_GPU else simulations()
 AGAIN = PUBLISHED | extrapolated()
 WORKFLOWS = {w.folder: w for w in (WORKFLOW, *AGAIN.values())}
-ENGINE = engine_identity(WORKFLOW.settings.backend)
+ENGINE = engine_build()
 RESULTS = f"results/{WORKFLOW.folder}"
 FIGURES = f"figures/{WORKFLOW.folder}"
 LOGS = f"{RESULTS}/logs"

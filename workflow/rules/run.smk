@@ -6,9 +6,9 @@ onstart:
         WORKFLOW.list_runs(Path(RESULTS))
 
 
-# Everything that decides a run's result is a param, so that a change of it reruns the run and
-# a cache shared between workflows keeps configurations apart. On a GPU a run has the machine to
-# itself, and is measured anew rather than taken from a cache.
+# The digest covers all that a run's rows depend on, so that a change of it reruns the run, and a
+# cache shared between workflows keeps configurations apart. On a GPU a run has the machine to
+# itself, and is measured anew rather than taken from a cache; its plans are inputs.
 rule run_system:
     input:
         lambda w: of(w).plans(w.experiment),
@@ -24,33 +24,18 @@ rule run_system:
     resources:
         gpu=1 if ON_GPU else 0,
     params:
-        backend=lambda w: of(w).settings.backend,
-        device=lambda w: of(w).settings.device,
-        profile=lambda w: of(w).settings.profile or of(w).device.profile,
-        system="{system}",
-        mix=lambda w: of(w).experiments[w.experiment].mix,
-        arrival=lambda w: planned(w).arrival,
-        iat=lambda w: number(planned(w).iat_us),
-        sigma="{sigma}",
-        jobs=lambda w: of(w).settings.jobs,
-        seed="{seed}",
+        spec=lambda w: of(w).spec(planned(w)),
         options=lambda w: [
-            *(["--rescale"] if of(w).settings.rescale else []),
-            *(f"--set {key}={value}" for key, value in planned(w).overrides.items()),
             *of(w).hardware_options,
             *([f"--ahead {RESULTS}/{WORKFLOW.list_of(**w)}"] if ON_GPU else []),
         ],
-        definitions=lambda w: of(w).digest(w.experiment, w.system),
-        engine=ENGINE,
+        digest=lambda w: of(w).digest(planned(w)),
     message:
-        "{params.device}, {wildcards.experiment}: {params.system}, sigma {params.sigma},"
-        " {wildcards.point}, seed {params.seed}"
+        "{wildcards.folder}, {wildcards.experiment}: {wildcards.system},"
+        " sigma {wildcards.sigma}, {wildcards.point}, seed {wildcards.seed}"
     shell:
-        "paella run --backend {params.backend} --device {params.device}"
-        " --profile {params.profile} --system {params.system} --mix {params.mix}"
-        " --arrival {params.arrival} --iat {params.iat} --sigma {params.sigma}"
-        " --jobs {params.jobs} --seed {params.seed} {params.options}"
-        " --out {output} > {log} 2>&1"
+        "paella run --spec - {params.options} --out {output} > {log} 2>&1 <<'RUN'\n"
+        "{params.spec}\nRUN"
 
 
 rule summarise_runs:
@@ -64,6 +49,7 @@ rule summarise_runs:
         "../../envs/paella.yaml"
     params:
         engine=ENGINE,
+        labels=lambda w: of(w).labels(),
     message:
         "{wildcards.folder}, {wildcards.experiment}: summary of its runs"
     script:

@@ -35,11 +35,16 @@ def conditions(run: Result) -> dict:
     }
 
 
-def table(paths) -> pd.DataFrame:
+def table(paths, labels) -> pd.DataFrame:
+    """`labels` are the configuration's now: a run is not made again when only they change."""
     rows = []
     for path in paths:
         run = read_run(path)
         about = {key: run.provenance.get(key) for key in PROVENANCE}
+        about["device_label"] = labels["device_label"]
+        about["device_provenance"] = labels["device_provenance"]
+        about["modelled"] = run.configuration["system"] in labels["modelled"]
+        run.provenance |= about
         about["profile"] = run.configuration["profile"]
         about["offered_rps"] = offered_rps(run)
         about |= conditions(run)
@@ -56,7 +61,7 @@ def offered_rps(run: Result) -> float:
 
 def main(job) -> None:
     with replacing(job.output[0]) as temporary:
-        table(job.input).to_csv(temporary, index=False, float_format="%.10g")
+        table(job.input, job.params.labels).to_csv(temporary, index=False, float_format="%.10g")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <limits>
 
@@ -9,5 +10,9 @@ namespace paella {
 using TimeNs = std::int64_t;
 
 inline constexpr TimeNs kNever = std::numeric_limits<TimeNs>::max();
+
+// Microseconds to the nearest nanosecond; halves go to the even one. |us| < 9.2e15.
+inline TimeNs to_ns(double us) { return std::llrint(us * 1e3); }
+inline double to_us(TimeNs ns) { return static_cast<double>(ns) * 1e-3; }
 
 }  // namespace paella

@@ -2,8 +2,7 @@
 
 A sweep is a file with a JSON list of {"run": RunSpec, "out": path}. Who makes one of its runs makes
 those that are missing too and keeps them beside the file, where who is asked for one finds it. What
-is kept there and is older than a launch plan, or was made by another engine or of another
-configuration, counts as missing.
+is kept there and has another digest than the run asked for counts as missing.
 """
 
 from __future__ import annotations
@@ -11,20 +10,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import msgspec
-
-from paella import _core
 from paella.config import Config, resolve
 from paella.errors import PaellaError
 from paella.hardware.measuring import Measure
 from paella.reading import decode_json, read_text
 from paella.results import Result, read_run, write_run
 from paella.schema import Run, RunSpec, Strict
+from paella.specification import digest
 
 KEPT = ".ahead"  # folder, beside the sweep
 
 
-class Planned(Strict):
+class Planned(Strict, frozen=True):
     run: RunSpec
     out: str
 
@@ -34,10 +31,8 @@ class Sweep:
 
     def __init__(self, path: str, config: Config, run: Run, out: str, plans: str):
         self._kept = Path(path).parent / KEPT
-        self._run, self._out = run, Path(out)
+        self._run, self._out, self._plans = run, Path(out), plans
         planned = decode_json(read_text(path, "sweep"), list[Planned], path)
-        files = [Path(plans, entry.model, "plan.json") for entry in run.mix.models]
-        self._planned_ns = max((f.stat().st_mtime_ns for f in files if f.exists()), default=0)
         self._others = {
             Path(one.out): resolve(one.run, config) for one in planned if one.out != out
         }
@@ -79,10 +74,8 @@ class Sweep:
 
     def _found(self, out: Path, run: Run) -> Result | None:
         place = self._place(out)
-        if not place.is_file() or place.stat().st_mtime_ns < self._planned_ns:
+        if not place.is_file():
             return None
         result = read_run(place)
-        made_by = result.provenance.get("engine_version")
-        wanted = msgspec.to_builtins(run.configuration())
-        same = made_by == _core.engine_version and result.configuration == wanted
+        same = result.provenance.get("digest") == digest(run, plans=self._plans)
         return result if same else None

@@ -42,10 +42,7 @@ def _status(argv: Sequence[str]) -> int:
         return 141
     except KeyboardInterrupt as e:
         return getattr(e, "status", 130)
-    except Exception as e:
-        core = sys.modules.get("paella._core")
-        if not isinstance(e, (PaellaError, *((core.Error,) if core else ()))):
-            raise
+    except PaellaError as e:
         print(f"paella: {e}", file=sys.stderr)
         return getattr(e, "status", 2)
 
@@ -99,40 +96,19 @@ def _models_arguments(add: Add) -> None:
     _json(add)
 
 
-def _workload(add: Add) -> None:
-    add("--mix", default="fig11", help="models and their shares; default: fig11")
-    add("--iat", type=float, default=1000.0, metavar="US", help="mean inter-arrival time")
-    add("--sigma", type=float, default=2.0, help="of the log-normal; default: 2")
-    add("--jobs", type=int, default=3000, help="default: 3000")
-    add("--seed", type=int, default=1, help="default: 1")
-    add("--rescale", action="store_true", help="stretch the trace to its nominal rate")
+def _run_fields(add: Add, fields: str) -> None:
+    from paella.commands import run_flags
 
-
-def _arrival(add: Add) -> None:
-    add("--arrival", metavar="KIND", help="lognormal, exponential, batch or closed-loop")
-
-
-def _requests(add: Add) -> None:
-    _workload(add)
-    _arrival(add)
-    add("--trace", metavar="FILE", help="replay these arrivals instead")
-    add("--clients", type=int, metavar="N", help="of a closed loop")
-    add("--think", type=float, default=0.0, metavar="US", help="of a closed loop's clients")
-    add("--cap", type=int, metavar="N", help="jobs in flight; default: the system's or the mix's")
+    run_flags.add_flags(add, getattr(run_flags, fields))
 
 
 def _arrivals_arguments(add: Add) -> None:
-    _workload(add)
-    _arrival(add)
+    _run_fields(add, "WORKLOAD")
 
 
 def _run_arguments(add: Add) -> None:
-    add("--backend", default="sim", help="sim, paced, or cuda, this machine's GPU; default: sim")
-    _profile(add)
-    add("--system", required=True, help="see paella systems")
-    _requests(add)
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change the system")
-    add("--timeline", action="store_true", help="record every kernel beside the run")
+    _run_fields(add, "RUN")
+    add("--spec", metavar="FILE", help="all of these as one YAML or JSON mapping; -: standard input")
     add(
         "--path",
         choices=("server", "in-process"),
@@ -149,14 +125,11 @@ def _run_arguments(add: Add) -> None:
 
 def _serve_arguments(add: Add) -> None:
     add("--name", required=True, help="by which clients find the server")
-    add("--system", default="Paella", help="one with a dispatcher; default: Paella")
-    add("--backend", default="sim", help="sim, cuda, or null, which does nothing; default: sim")
-    _profile(add)
+    _run_fields(add, "TARGET")
     add("--models", metavar="DIR", help="folder of launch plans; default: the profile's models")
     add("--onnx", metavar="DIR", help="sim: onnxruntime computes outputs from DIR/MODEL.onnx")
     add("--mix", metavar="NAME", help="serve this mix's models, with its instances")
     add("--instances", type=int, metavar="K", help="of each model; default: the mix's, or 4")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change the system")
     add("--cores", metavar="LIST", help="for the serving thread, as in 2,3")
     add(
         "--idle-ms", type=float, default=5.0, metavar="MS", help="sleep after; 0: never; default: 5"
@@ -169,7 +142,7 @@ def _serve_arguments(add: Add) -> None:
 
 def _load_arguments(add: Add) -> None:
     add("--server", required=True, metavar="NAME", help="see paella serve")
-    _requests(add)
+    _run_fields(add, "REQUESTS")
     add("--wake", choices=("poll", "block", "hybrid"), default="poll", help="default: poll")
     add("--lead", type=int, default=100, metavar="US", help="hybrid: woken ahead; default: 100")
     add("--cores", metavar="LIST", help="for the client's threads, as in 2,3")

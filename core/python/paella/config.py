@@ -10,13 +10,15 @@ import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from paella.errors import ConfigError, suggestion, unknown
 from paella.reading import decode, decode_json, parse_yaml, read_text, read_yaml
 from paella.schema import Device, Mix, Model, Profile, Run, RunSpec, System
+
+T = TypeVar("T")
 
 # ---- the folder
 
@@ -37,6 +39,8 @@ class Config:
 
     def __init__(self, folder: str | Path | None = None):
         self.folder = find_folder(folder)
+        self._read_devices: dict[str, Device] = {}
+        self._read_profiles: dict[Path, Profile] = {}
 
     def devices(self) -> list[str]:
         return self._stems("devices", ".yaml")
@@ -51,21 +55,27 @@ class Config:
         return list(self._systems)
 
     def device(self, name: str) -> Device:
-        return self._device(name, ())
+        if name not in self._read_devices:
+            self._read_devices[name] = self._device(name, ())
+        return self._read_devices[name]
 
     def reference(self, device: Device) -> Device:
         """`device`, or the nearest of its bases that was measured itself."""
         while device.provenance != "measured":
+            assert device.base is not None
             device = self.device(device.base)
         return device
 
     def profile(self, name: str) -> Profile:
         """Profile `name` of kernels/, or the one in the file of that name if it ends in .json."""
-        if name.endswith(".json"):
-            return read_profile(Path(name))
-        if name not in self.profiles():
-            raise unknown("profile", name, self.profiles())
-        return read_profile(self.folder / "kernels" / f"{name}.json")
+        path = Path(name)
+        if not name.endswith(".json"):
+            if name not in self.profiles():
+                raise unknown("profile", name, self.profiles())
+            path = self.folder / "kernels" / f"{name}.json"
+        if path not in self._read_profiles:
+            self._read_profiles[path] = read_profile(path)
+        return self._read_profiles[path]
 
     def mix(self, name: str) -> Mix:
         return self._named(Mix, "mix", name, self._mixes, "mixes.yaml")
@@ -85,7 +95,15 @@ class Config:
     def _stems(self, folder: str, suffix: str) -> list[str]:
         return sorted(p.stem for p in (self.folder / folder).glob(f"*{suffix}"))
 
-    def _named(self, kind, what, name, definitions, file, overrides=None):
+    def _named(
+        self,
+        kind: type[T],
+        what: str,
+        name: str,
+        definitions: dict[str, Any],
+        file: str,
+        overrides: Mapping[str, str] | None = None,
+    ) -> T:
         if name not in definitions:
             raise unknown(what, name, definitions)
         raw = definitions[name]
@@ -163,7 +181,7 @@ def check_policy(policy: Mapping[str, str | float]) -> None:
     from paella import _core
 
     known = {p["name"]: p for p in _core.policies()}
-    name = policy["name"]
+    name = str(policy["name"])
     if name not in known:
         raise unknown("policy", name, known)
     options = {k: v for k, v in policy.items() if k != "name"}
@@ -173,10 +191,7 @@ def check_policy(policy: Mapping[str, str | float]) -> None:
             raise unknown(f"option of policy {name}:", option, names)
         if isinstance(value, str):
             raise ConfigError(f"policy {name}: {option}: expected a number, got {value}")
-    try:
-        _core.Policy(name, **options)
-    except _core.Error as e:
-        raise ConfigError(str(e)) from None
+    _core.Policy(name, **{k: float(v) for k, v in options.items()})
 
 
 def _with_instances(mix: Mix, system: System) -> Mix:

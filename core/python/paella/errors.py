@@ -21,6 +21,10 @@ class UsageError(PaellaError):
     """A command line that cannot be understood."""
 
 
+class EngineError(PaellaError, ValueError):
+    """Raised by the compiled engine: _core.Error is derived from it."""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """`; did you mean X?`, or the list of what there is where nothing is near."""
     import difflib
@@ -33,6 +37,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"; there is {', '.join(known)}" if known else ""
 
 
-def unknown(what: str, name: str, known: Iterable[str], error: type[PaellaError] = ConfigError):
+def unknown(
+    what: str, name: str, known: Iterable[str], error: type[PaellaError] = ConfigError
+) -> PaellaError:
     """The error for a name that is not among the known ones."""
     return error(f"unknown {what} {name}{suggestion(name, known)}")

@@ -115,8 +115,12 @@ def _types_at(kind: type, steps: list[str]) -> list[Any]:
     """msgspec's descriptions of what may stand at a path; a tag's siblings for the tag itself."""
     from msgspec import inspect
 
-    def alternatives(t):
-        return list(t.types) if isinstance(t, inspect.UnionType) else [t]
+    def alternatives(t: inspect.Type) -> list[inspect.Type]:
+        if isinstance(t, inspect.Metadata):
+            return alternatives(t.type)
+        if isinstance(t, inspect.UnionType):
+            return [a for one in t.types for a in alternatives(one)]
+        return [t]
 
     here = alternatives(inspect.type_info(kind))
     for step in steps:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from paella.errors import ResultError
 from paella.files import replacing
 from paella.schema import Run
+
+if TYPE_CHECKING:
+    from paella.core_types import EngineResult
 
 METADATA = b"paella"
 TIMES = ("due_ns", "submitted_ns", "started_ns", "finished_ns")
@@ -49,27 +52,28 @@ class RunOutput(msgspec.Struct):
     def of(
         cls,
         run: Run,
-        result: dict[str, Any],
-        counters: dict[str, Any],
+        result: EngineResult,
+        *,
+        counters: dict[str, Any] | None = None,
         provenance: dict[str, Any] | None = None,
     ) -> RunOutput:
-        """Of what the compiled engine returns."""
+        """What the engine returned for a run; `counters` take the place of its own."""
         import numpy as np
 
         from paella import _core
 
         engine = {"engine_version": _core.engine_version, "git_revision": _core.git_revision}
         return cls(
-            job=np.arange(len(result["model"]), dtype=np.int32),
-            model=result["model"],
-            due_ns=result["due_ns"],
-            submitted_ns=result["submitted_ns"],
-            started_ns=result["started_ns"],
-            finished_ns=result["finished_ns"],
+            job=np.arange(len(result.model), dtype=np.int32),
+            model=result.model,
+            due_ns=result.due_ns,
+            submitted_ns=result.submitted_ns,
+            started_ns=result.started_ns,
+            finished_ns=result.finished_ns,
             model_names=[entry.model for entry in run.mix.models],
-            counters=counters,
+            counters=result.counters.as_dict() if counters is None else counters,
             provenance=engine | (provenance or {}),
-            timeline=result.get("timeline"),
+            timeline=result.timeline,
         )
 
 

@@ -5,19 +5,29 @@ and the runs that follow from it.
 from __future__ import annotations
 
 import functools
-import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
+from paella import specification
 from paella.ahead import Planned
 from paella.config import Config, resolve
 from paella.errors import ConfigError, unknown
 from paella.files import replacing
 from paella.reading import decode, read_yaml
-from paella.schema import Backend, Count, NonNegative, Origin, Positive, RunSpec, Strict, System
+from paella.schema import (
+    Backend,
+    Count,
+    NonNegative,
+    Origin,
+    Positive,
+    RunSpec,
+    Seed,
+    Strict,
+    System,
+)
 
 ALL = "All"  # in place of a model: all jobs of a run together
 WHERE = "workflow configuration"  # in errors: several files make it
@@ -25,14 +35,13 @@ PUBLISHED = ("device", "profile", "seeds", "rescale", "jobs", "experiments")
 SIMULATED = "as-measured/"  # prefix of what is simulated as it was measured
 
 Names = Annotated[list[str], Meta(min_length=1)]
-Seed = Annotated[int, Meta(ge=0, lt=2**32)]
 Statistic = Literal["mean_us", "p50_us", "p90_us", "p95_us", "p99_us"]
 
 
 # ---- experiments
 
 
-class Repeated(Strict):
+class Repeated(Strict, frozen=True):
     """Loads of an experiment that are run with more seeds than the others."""
 
     iat_us: Annotated[list[NonNegative], Meta(min_length=1)]  # of the sweep
@@ -40,7 +49,7 @@ class Repeated(Strict):
     seeds: Annotated[list[Seed], Meta(min_length=1)]
 
 
-class Experiment(Strict):
+class Experiment(Strict, frozen=True):
     """The runs of a figure: systems x sigmas x a sweep of loads, or of thresholds at one load."""
 
     name: str
@@ -63,7 +72,7 @@ class Experiment(Strict):
             return seeds
         return sorted({*seeds, *more.seeds})
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.thresholds and (len(self.iat_us), len(self.sigmas)) != (1, 1):
             raise ValueError("a sweep of thresholds has one sigma and one iat_us")
         if self.thresholds and [len(row) for row in self.panels] != [2]:
@@ -72,7 +81,7 @@ class Experiment(Strict):
             raise ValueError("repeated loads are loads of the sweep")
 
 
-class RunOf(Strict):
+class RunOf(Strict, frozen=True):
     """One run of an experiment."""
 
     experiment: str
@@ -112,7 +121,7 @@ def number(value: float) -> str:
 # ---- claims
 
 
-class Lower(Strict, tag_field="kind", tag="lower"):
+class Lower(Strict, tag_field="kind", tag="lower", frozen=True):
     """At each load that one of the two sustains, `system` is at most 1 + tolerance of `than`."""
 
     system: str
@@ -122,7 +131,7 @@ class Lower(Strict, tag_field="kind", tag="lower"):
     tolerance: NonNegative = 0.0
 
 
-class MoreThroughput(Strict, tag_field="kind", tag="more-throughput"):
+class MoreThroughput(Strict, tag_field="kind", tag="more-throughput", frozen=True):
     """`system` serves more at the highest load, by more than tolerance."""
 
     system: str
@@ -130,7 +139,7 @@ class MoreThroughput(Strict, tag_field="kind", tag="more-throughput"):
     tolerance: NonNegative = 0.0
 
 
-class ShortestGainMost(Strict, tag_field="kind", tag="shortest-gain-most"):
+class ShortestGainMost(Strict, tag_field="kind", tag="shortest-gain-most", frozen=True):
     """The shortest model's p99 is lower, and the gains fall with the models' time alone.
 
     That is, the rank correlation of the two is at most this.
@@ -141,7 +150,7 @@ class ShortestGainMost(Strict, tag_field="kind", tag="shortest-gain-most"):
     correlation: Annotated[float, Meta(ge=-1, le=1)]
 
 
-class Monotone(Strict, tag_field="kind", tag="monotone"):
+class Monotone(Strict, tag_field="kind", tag="monotone", frozen=True):
     """A mean rises or falls with the threshold; no step back beyond tolerance of the whole way."""
 
     system: str
@@ -154,7 +163,7 @@ class Monotone(Strict, tag_field="kind", tag="monotone"):
 Predicate = Lower | MoreThroughput | ShortestGainMost | Monotone
 
 
-class Claim(Strict):
+class Claim(Strict, frozen=True):
     """A sentence of the paper in our words, or one of ours, and what must hold for it."""
 
     name: str
@@ -167,7 +176,7 @@ class Claim(Strict):
 # ---- the whole
 
 
-class WorkflowConfig(Strict):
+class WorkflowConfig(Strict, frozen=True):
     experiments: dict[str, Experiment]
     claims: dict[str, Claim]
     backend: Backend
@@ -245,13 +254,25 @@ class Workflow:
     def by_path(self) -> dict[str, RunOf]:
         return {run.path: run for runs in self.runs.values() for run in runs}
 
-    @functools.cache  # noqa: B019 - one Workflow per process
-    def digest(self, experiment: str, system: str) -> str:
-        """Of every definition that the runs of a system in an experiment depend on."""
-        run = next(run for run in self.runs[experiment] if run.system == system)
-        definitions = resolve(self._spec(run), self.config).configuration()["definitions"]
-        text = msgspec.json.encode(definitions, order="deterministic")
-        return hashlib.sha256(text).hexdigest()[:16]
+    def spec(self, run: RunOf) -> str:
+        """A run as `paella run --spec` reads it."""
+        spec, defaults = (msgspec.to_builtins(s) for s in (self._spec(run), RunSpec(run.system)))
+        said = {k: v for k, v in spec.items() if k == "system" or v != defaults[k]}
+        return msgspec.json.encode(said, order="deterministic").decode()
+
+    def digest(self, run: RunOf) -> str:
+        """Identifies the rows of a run; what only describes is not in it."""
+        return specification.digest(resolve(self._spec(run), self.config))
+
+    def labels(self) -> dict[str, Any]:
+        """What the runs' tables say of the device now, and of the systems that are modelled."""
+        simulated = self.settings.backend == "sim"
+        systems = map(self.config.system, self.config.systems())
+        return {
+            "device_label": self.device.label,
+            "device_provenance": self.device.provenance,
+            "modelled": [s.name for s in systems if s.modelled and simulated],
+        }
 
     def _runs(self, experiment: Experiment) -> list[RunOf]:
         return [
@@ -317,7 +338,8 @@ class Workflow:
             if name not in models:
                 raise unknown(f"model in the panels of {experiment.name}:", name, models)
         for system in experiment.systems:
-            self.digest(experiment.name, system)
+            first = next(run for run in self.runs[experiment.name] if run.system == system)
+            resolve(self._spec(first), self.config)
             self._check_served(experiment, self.config.system(system))
 
     def _check_served(self, experiment: Experiment, system: System) -> None:
@@ -365,17 +387,3 @@ def _entries(raw: dict[str, Any], group: str, kind: type) -> dict[str, Any]:
         name: decode(entry | {"name": name}, kind, WHERE, f"{group}.{name}")
         for name, entry in entries.items()
     }
-
-
-def engine_identity(backend: Backend = "sim") -> str:
-    """Version and build of the engine: a run made by another one is out of date."""
-    import paella
-    from paella import _core, simulation
-
-    made_by = [Path(module.__file__) for module in (_core, simulation)]
-    if backend == "cuda":
-        package = Path(simulation.__file__).parent
-        for folder in ("hardware", "serving", "triton"):
-            made_by += sorted((package / folder).glob("*.py"))
-    build = hashlib.sha256(b"".join(path.read_bytes() for path in made_by)).hexdigest()[:8]
-    return f"{paella.__version__} {build}"

@@ -2,26 +2,25 @@
 
 #include <algorithm>
 
+#include "paella/engine/stages.hpp"
+
 namespace paella::engine {
-namespace {
-
-constexpr TimeNs to_ns(double us) { return static_cast<TimeNs>(us * 1e3); }
-
-}  // namespace
 
 DirectSubmission::DirectSubmission(const SystemSpec& system,
                                    const std::vector<plan::Model>& models,
                                    const std::vector<std::int32_t>& instances, gpu::Port& watcher,
                                    std::vector<gpu::Port*> threads,
-                                   std::vector<gpu::StreamId> streams, Requests& requests)
+                                   std::vector<gpu::StreamId> streams, request::Requests& requests)
     : system_(system),
-      models_(models),
       watcher_(watcher),
       requests_(requests),
       free_streams_(std::move(streams)) {
   std::reverse(free_streams_.begin(), free_streams_.end());
   for (gpu::Port* port : threads) threads_.push_back({port, {}});
-  if (system.thread_per_instance) {
+  for (const plan::Model& model : models) {
+    jobs_of_models_.push_back(units_of(model, system).front());
+  }
+  if (system.thread_per_instance()) {
     std::int32_t thread = 0;
     for (const std::int32_t count : instances) {
       auto& free = free_threads_.emplace_back();
@@ -42,31 +41,38 @@ TimeNs DirectSubmission::wake_ns() const {
   return wake;
 }
 
-void DirectSubmission::step() {
+bool DirectSubmission::step() {
   const TimeNs now = wake_ns();
-  watch(now);
-  take_requests(now);
+  const bool heard = watch(now);
+  const bool took = take_requests(now);
+  bool issued = false;
   for (const std::int32_t t : busy_threads_) {
-    if (next_issue_ns(threads_[t]) <= now) issue(threads_[t]);
+    if (next_issue_ns(threads_[t]) > now) continue;
+    issue(threads_[t]);
+    issued = true;
   }
   std::erase_if(busy_threads_, [&](std::int32_t t) { return threads_[t].jobs.empty(); });
+  return heard || took || issued;
 }
 
-void DirectSubmission::take_requests(TimeNs now) {
-  Request request;
+bool DirectSubmission::take_requests(TimeNs now) {
+  bool any = false;
+  request::Request request;
   while (!free_streams_.empty() && requests_.take(now, request)) {
     const std::int32_t slot = jobs_.take();
     std::int32_t thread = 0;
-    if (system_.thread_per_instance) {
+    if (system_.thread_per_instance()) {
       thread = free_threads_[request.model].back();
       free_threads_[request.model].pop_back();
     }
-    jobs_[slot] = {request, now + to_ns(system_.request_latency_us), thread, free_streams_.back()};
+    jobs_[slot] = {request, now + to_ns(system_.request_us.latency), thread, free_streams_.back()};
     free_streams_.pop_back();
     if (threads_[thread].jobs.empty()) busy_threads_.push_back(thread);
     threads_[thread].jobs.push_back(slot);
     requests_.submitted(request, now);
+    any = true;
   }
+  return any;
 }
 
 void DirectSubmission::issue(Thread& thread) {
@@ -74,16 +80,17 @@ void DirectSubmission::issue(Thread& thread) {
   const Job& job = jobs_[slot];
   thread.port->idle_until(next_issue_ns(thread));
   thread.jobs.pop_front();
-  thread.port->spend(system_.request_cpu_us);
-  const auto kernels = static_cast<std::int32_t>(models_[job.request.model].kernels.size());
-  thread.port->submit(job.stream, {slot, job.request.job, job.request.model, 0, kernels, true,
-                                   true, system_.graphs, system_.notify,
-                                   system_.notify_call});
+  thread.port->spend(system_.request_us.cpu);
+  gpu::WorkUnit unit = jobs_of_models_[job.request.model];
+  unit.id = slot;
+  unit.job = job.request.job;
+  unit.model = job.request.model;
+  thread.port->submit(job.stream, unit);
   ++issued_;
 }
 
-void DirectSubmission::watch(TimeNs now) {
-  if (watcher_.next_event_ns() > now) return;
+bool DirectSubmission::watch(TimeNs now) {
+  if (watcher_.next_event_ns() > now) return false;
   watcher_.idle_until(now);
   events_.clear();
   watcher_.poll(events_);
@@ -91,11 +98,12 @@ void DirectSubmission::watch(TimeNs now) {
     if (!event.done) continue;
     const Job& job = jobs_[event.unit];
     free_streams_.push_back(job.stream);
-    if (system_.thread_per_instance) free_threads_[job.request.model].push_back(job.thread);
+    if (system_.thread_per_instance()) free_threads_[job.request.model].push_back(job.thread);
     const TimeNs at = event.at_ns < 0 ? now : event.at_ns;
-    requests_.finished(job.request, event.started_ns, at + to_ns(system_.response_latency_us));
+    requests_.finished(job.request, event.started_ns, at + to_ns(system_.request_us.response));
     jobs_.give_back(event.unit);
   }
+  return !events_.empty();
 }
 
 ServerCounters DirectSubmission::counters() const {

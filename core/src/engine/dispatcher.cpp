@@ -7,20 +7,22 @@
 
 namespace paella::engine {
 
-Dispatcher::Dispatcher(const SystemSpec& system, const std::vector<plan::Model>& models,
+DispatcherCosts dispatcher_costs(const SystemSpec& system, const gpu::HostCosts& host) {
+  const bool counts_resources = system.admission.name == "resources";
+  return {host.request_us, host.decision_us + (counts_resources ? host.admission_us : 0)};
+}
+
+Dispatcher::Dispatcher(const SystemSpec& system, const MakePolicy& make_policy,
                        const plan::SmLimits& sm, DispatcherCosts costs, gpu::Port& port,
-                       std::vector<gpu::StreamId> streams, Requests& requests)
+                       std::vector<gpu::StreamId> streams, request::Requests& requests)
     : system_(system),
       costs_(costs),
       port_(port),
       requests_(requests),
-      policy_(system.make_policy()),
-      admission_(sched::make_admission(system.admission, system.admission_options, sm)),
+      policy_(make_policy()),
+      admission_(sched::make_admission(system.admission.name, system.admission.options, sm)),
       free_streams_(std::move(streams)) {
   std::reverse(free_streams_.begin(), free_streams_.end());  // the first is taken first
-  for (std::size_t m = 0; m < models.size(); ++m) {
-    set_model(static_cast<std::int32_t>(m), models[m]);
-  }
 }
 
 void Dispatcher::set_model(std::int32_t index, const plan::Model& model) {
@@ -30,11 +32,12 @@ void Dispatcher::set_model(std::int32_t index, const plan::Model& model) {
     estimate_us_.resize(m + 1);
     alone_us_.resize(m + 1);
   }
+  const bool learned = system_.estimates == Estimates::kLearned;
   stages_[m] = cut(model, system_.unit);
   estimate_us_[m].clear();
   alone_us_[m] = 0;
   for (const Stage& stage : stages_[m]) {
-    estimate_us_[m].push_back(system_.learned_estimates ? 0 : stage.alone_us);
+    estimate_us_[m].push_back(learned ? 0 : stage.alone_us);
     alone_us_[m] += stage.alone_us;
   }
 }
@@ -43,17 +46,22 @@ TimeNs Dispatcher::wake_ns() const {
   return std::max(port_.now(), std::min(requests_.next_due_ns(), port_.next_event_ns()));
 }
 
-void Dispatcher::step() {
+bool Dispatcher::step() {
   port_.idle_until(wake_ns());
   events_.clear();
   port_.poll(events_);
   for (const gpu::Event& event : events_) handle(event);
-  Request request;
-  while (requests_.take(port_.now(), request)) accept(request);
+  bool any = !events_.empty();
+  request::Request request;
+  while (requests_.take(port_.now(), request)) {
+    accept(request);
+    any = true;
+  }
   dispatch();
+  return any;
 }
 
-void Dispatcher::accept(const Request& request) {
+void Dispatcher::accept(const request::Request& request) {
   port_.spend(costs_.request_us);
   requests_.submitted(request, port_.now());
   const std::int32_t slot = jobs_.take();
@@ -72,9 +80,21 @@ void Dispatcher::accept(const Request& request) {
 
 void Dispatcher::make_ready(std::int32_t slot) {
   const Job& job = jobs_[slot];
-  const double due_us = static_cast<double>(job.request.due_ns) * 1e-3;
+  const double due_us = to_us(job.request.due_ns);
   policy_->push({slot, job.request.model, job.remaining_us[job.stage], due_us, job.total_us,
                  due_us + system_.slo_factor * alone_us_[job.request.model]});
+}
+
+gpu::WorkUnit Dispatcher::work_unit(std::int32_t slot, const Job& job, const Stage& stage) const {
+  const request::Request& request = job.request;
+  gpu::WorkUnit unit = unit_of(stage, system_);
+  unit.id = slot;
+  unit.job = request.job;
+  unit.model = request.model;
+  unit.of_client = request.input || request.output;
+  unit.input = request.input;
+  unit.output = request.output;
+  return unit;
 }
 
 // The paper's loop (section 5): the policy's best unit goes out while a stream is free and the
@@ -95,14 +115,9 @@ void Dispatcher::dispatch() {
     job.issued_ns = port_.now();
     admission_->issued(slot, stage.demand);
     ++dispatches_;
-    port_.submit(job.stream,
-                 {slot, job.request.job, job.request.model, stage.first_kernel, stage.last_kernel,
-                  stage.copy_in, stage.copy_out, system_.graphs, system_.notify,
-                  system_.notify_call, job.request.input || job.request.output,
-                  job.request.input, job.request.output});
+    port_.submit(job.stream, work_unit(slot, job, stage));
     if (job.stage + 1 == static_cast<std::int32_t>(stages(job).size())) {
-      requests_.almost_finished(job.request,
-                                port_.now() + static_cast<TimeNs>(1e3 * stage.alone_us));
+      requests_.almost_finished(job.request, port_.now() + to_ns(stage.alone_us));
     }
   }
 }
@@ -119,12 +134,12 @@ void Dispatcher::handle(const gpu::Event& event) {
 
   admission_->done(slot);
   if (job.started_ns < 0) job.started_ns = event.started_ns;
-  if (system_.learned_estimates) {
+  if (system_.estimates == Estimates::kLearned) {
     double& estimate = estimate_us_[job.request.model][job.stage];
-    estimate = (estimate + static_cast<double>(port_.now() - job.issued_ns) * 1e-3) / 2;
+    estimate = (estimate + to_us(port_.now() - job.issued_ns)) / 2;
   }
   const bool last = ++job.stage == static_cast<std::int32_t>(stages(job).size());
-  if (last || system_.stream_owner == StreamOwner::kUnit) {
+  if (last || system_.streams.owner == StreamOwner::kStage) {
     free_streams_.push_back(job.stream);
     job.stream = -1;
   }
@@ -133,7 +148,7 @@ void Dispatcher::handle(const gpu::Event& event) {
     return;
   }
   requests_.finished(job.request, job.started_ns,
-                   port_.now() + static_cast<TimeNs>(1e3 * system_.response_latency_us));
+                     port_.now() + to_ns(system_.request_us.response));
   jobs_.give_back(slot);
 }
 

@@ -13,14 +13,14 @@ namespace paella::ipc {
 void echo(Sessions& sessions, const EchoOptions& options) {
   const OnCpu pinned(options.cpu);
   struct Served {
-    engine::Request request;
+    request::Request request;
     TimeNs taken_ns;
   };
   std::deque<Served> served;
   TimeNs busy_ns = monotonic_ns();
   while (!sessions.done()) {
     TimeNs now = monotonic_ns();
-    engine::Request request;
+    request::Request request;
     while (sessions.take(now, request)) {
       sessions.submitted(request, now);
       served.push_back({request, now});

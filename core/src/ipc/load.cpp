@@ -68,7 +68,7 @@ class Load {
 
  private:
   struct Sent {
-    engine::Request request;
+    request::Request request;
     std::size_t buffers;
   };
 
@@ -107,7 +107,7 @@ class Load {
   void send() {
     const TimeNs at = now();
     longest(at);
-    engine::Request request;
+    request::Request request;
     while (source_.take(at, request)) {
       auto& free = free_[static_cast<std::size_t>(request.model)];
       const std::size_t buffers = free.back();
@@ -245,7 +245,7 @@ class Load {
 
   const LoadSpec& spec_;
   Client server_;
-  engine::Client source_;
+  request::TraceClient source_;
   std::vector<ModelInfo> infos_;
   std::vector<Buffers> buffers_;
   std::vector<std::vector<char>> references_;   // the first output of each model

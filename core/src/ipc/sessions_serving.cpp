@@ -133,7 +133,7 @@ void Sessions::broken(std::int32_t id, const char* why) {
 
 // ---- requests
 
-bool Sessions::take(TimeNs now, engine::Request& request) {
+bool Sessions::take(TimeNs now, request::Request& request) {
   if (commanded_.load(std::memory_order_acquire)) apply_commands();
   if (!wakes_.empty()) wake_early(now);
   int patience = kPatience;
@@ -247,17 +247,17 @@ Status Sessions::check(const Session& session, const RequestSlot& slot, Job& job
   return place(slot.output_memory, slot.output_offset, sizes.output_bytes, job.output);
 }
 
-const ModelSizes& Sessions::sizes(const engine::Request& request) const {
+const ModelSizes& Sessions::sizes(const request::Request& request) const {
   return models_[static_cast<std::size_t>(request.model)]->sizes;
 }
 
-void Sessions::submitted(const engine::Request& request, TimeNs now) {
+void Sessions::submitted(const request::Request& request, TimeNs now) {
   jobs_[request.job].submitted_ns = now;
 }
 
 // ---- answers
 
-void Sessions::finished(const engine::Request& request, TimeNs started_ns, TimeNs answered_ns) {
+void Sessions::finished(const request::Request& request, TimeNs started_ns, TimeNs answered_ns) {
   const Job job = jobs_[request.job];
   Model& model = *models_[static_cast<std::size_t>(job.model)];
   ++model.finished;
@@ -268,7 +268,7 @@ void Sessions::finished(const engine::Request& request, TimeNs started_ns, TimeN
   forget_if_over(job.session);
 }
 
-void Sessions::failed(const engine::Request& request, Status status) {
+void Sessions::failed(const request::Request& request, Status status) {
   const Job job = jobs_[request.job];
   end(request.job, status, 0, 0);
   release_instance(job.model);

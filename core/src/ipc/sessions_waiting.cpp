@@ -20,7 +20,7 @@ constexpr auto later = [](const auto& a, const auto& b) { return a.at_ns > b.at_
 
 }  // namespace
 
-void Sessions::almost_finished(const engine::Request& request, TimeNs expected_end_ns) {
+void Sessions::almost_finished(const request::Request& request, TimeNs expected_end_ns) {
   const Job& job = jobs_[request.job];
   const Session& session = *sessions_[static_cast<std::size_t>(job.session)];
   if (session.lead_ns == 0 || session.leaving) return;

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "paella/error.hpp"
 #include "paella/workload/random.hpp"
@@ -62,9 +63,9 @@ std::vector<float> cumulative(const std::vector<double>& proportions) {
 }  // namespace
 
 Process parse_process(const std::string& name) {
-  if (name == "lognormal") return Process::kLognormal;
-  if (name == "exponential") return Process::kExponential;
-  if (name == "batch") return Process::kBatch;
+  constexpr auto known = names(Process{});
+  const auto at = std::find(known.begin(), known.end(), name);
+  if (at != known.end()) return static_cast<Process>(at - known.begin());
   throw Error("unknown arrival process '" + name + "', known are lognormal, exponential, batch");
 }
 
@@ -93,7 +94,8 @@ Trace generate(const Arrivals& arrivals) {
     throw Error("the due times overflow with a mean inter-arrival time of " + text(iat_us) +
                 " and a sigma of " + text(arrivals.sigma));
   }
-  return trace;
+  const bool spread = trace.due_us.back() > trace.due_us.front();
+  return arrivals.rescale && spread ? rescaled(std::move(trace), arrivals.iat_us) : trace;
 }
 
 }  // namespace paella::workload

@@ -4,11 +4,11 @@
 #include <memory>
 #include <vector>
 
-#include "paella/engine/requests.hpp"
 #include "paella/engine/server.hpp"
 #include "paella/engine/system.hpp"
 #include "paella/gpu/device.hpp"
 #include "paella/plan/model.hpp"
+#include "paella/request/requests.hpp"
 #include "paella/slots.hpp"
 
 namespace paella::engine {
@@ -22,17 +22,17 @@ class DirectSubmission : public Server {
   DirectSubmission(const SystemSpec& system, const std::vector<plan::Model>& models,
                    const std::vector<std::int32_t>& instances, gpu::Port& watcher,
                    std::vector<gpu::Port*> threads, std::vector<gpu::StreamId> streams,
-                   Requests& requests);
+                   request::Requests& requests);
 
   TimeNs wake_ns() const override;
-  void step() override;
+  bool step() override;
   bool done() const override { return requests_.done(); }
   TimeNs start_ns() const override { return requests_.start_ns(); }
-  ServerCounters counters() const;
+  ServerCounters counters() const override;
 
  private:
   struct Job {
-    Request request;
+    request::Request request;
     TimeNs ready_ns;  // when the request has reached the thread
     std::int32_t thread;
     gpu::StreamId stream;
@@ -43,14 +43,14 @@ class DirectSubmission : public Server {
   };
 
   TimeNs next_issue_ns(const Thread& thread) const;
-  void take_requests(TimeNs now);
+  bool take_requests(TimeNs now);
   void issue(Thread& thread);
-  void watch(TimeNs now);
+  bool watch(TimeNs now);
 
   SystemSpec system_;
-  const std::vector<plan::Model>& models_;
+  std::vector<gpu::WorkUnit> jobs_of_models_;  // a whole job of each
   gpu::Port& watcher_;
-  Requests& requests_;
+  request::Requests& requests_;
   std::vector<Thread> threads_;
   std::vector<std::int32_t> busy_threads_;  // with jobs to issue
   std::vector<std::vector<std::int32_t>> free_threads_;  // of each model, if instances have threads

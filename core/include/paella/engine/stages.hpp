@@ -4,7 +4,9 @@
 #include <vector>
 
 #include "paella/engine/system.hpp"
+#include "paella/gpu/device.hpp"
 #include "paella/plan/model.hpp"
+#include "paella/sched/admission.hpp"
 
 namespace paella::engine {
 
@@ -22,6 +24,8 @@ struct Stage {
 // units take the copies along.
 std::vector<Stage> cut(const plan::Model& model, const UnitOfDispatch& unit);
 
+// What a device is given of a job's stage, but for the job.
+gpu::WorkUnit unit_of(const Stage& stage, const SystemSpec& system);
 // All that a job of the model submits to a device.
 std::vector<gpu::WorkUnit> units_of(const plan::Model& model, const SystemSpec& system);
 

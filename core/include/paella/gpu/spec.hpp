@@ -1,38 +1,57 @@
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "paella/plan/model.hpp"
 #include "paella/plan/occupancy.hpp"
+#include "paella/spec/fields.hpp"
 
+// A GPU with its host, as paella.schema.Device describes it: what each number means is said there.
 namespace paella::gpu {
 
-// The simulated GPU's behaviour beyond the limits; docs/gpu-model.md explains each.
+// The simulated GPU's behaviour beyond the limits.
 struct GpuModel {
-  // Where a kernel's load is not measured: the resident warps at which an SM is busy, and what a
-  // warp counts for if the kernel uses no shared memory.
   double saturation_warps = 0;
   double light_weight = 1;
-  double cache_penalty = 0;         // more work for each doubling of the working set past the L2
-  double ramp_us = 0;               // part of a kernel's time that loads no SM
-  double stream_gap_us = 0;         // between two kernels of a stream
-  double graph_gap_us = 0;          // between two kernels of a graph
-  double contended_gap_us = 0;      // at least this, while other streams have work
-  double graph_start_us = 0;        // between an operation of a stream and a graph behind it
-  double launch_latency_us = 0;     // from the end of the launch call to the GPU
-  double notify_latency_us = 0;     // from a block's write to the host's read
-  double message_us = 0;            // serial cost of one notification on the way to the host
-  double notes_us = 0;              // that a kernel whose blocks send notifications takes longer
-  double notes_work_us = 0;         // and each of its blocks has more work
-  double query_latency_us = 0;      // from a stream's end to a successful query
-  double callback_latency_us = 0;   // from a stream's end to a host function
-  double time_slice_us = 0;         // of a process, without MPS
-  std::int32_t resident_kernels = 0;
-  std::int32_t graph_queues = 0;    // hardware queues of graphs; 0: those of the streams
+  double cache_penalty = 0;
+  double ramp_us = 0;
+  double stream_gap_us = 0;
+  double graph_gap_us = 0;
+  double contended_gap_us = 0;
+  double graph_start_us = 0;
+  double launch_latency_us = 0;
+  double notify_latency_us = 0;
+  double message_us = 0;
+  double notes_us = 0;
+  double notes_work_us = 0;
+  double query_latency_us = 0;
+  double callback_latency_us = 0;
+  double time_slice_us = 0;
+  std::int32_t graph_queues = 0;
 };
+
+template <spec::Of<GpuModel> Self>
+void fields(Self& self, auto&& field) {
+  field("saturation_warps", self.saturation_warps);
+  field("light_weight", self.light_weight);
+  field("cache_penalty", self.cache_penalty);
+  field("ramp_us", self.ramp_us);
+  field("stream_gap_us", self.stream_gap_us);
+  field("graph_gap_us", self.graph_gap_us);
+  field("contended_gap_us", self.contended_gap_us);
+  field("graph_start_us", self.graph_start_us);
+  field("launch_latency_us", self.launch_latency_us);
+  field("notify_latency_us", self.notify_latency_us);
+  field("message_us", self.message_us);
+  field("notes_us", self.notes_us);
+  field("notes_work_us", self.notes_work_us);
+  field("query_latency_us", self.query_latency_us);
+  field("callback_latency_us", self.callback_latency_us);
+  field("time_slice_us", self.time_slice_us);
+  field("graph_queues", self.graph_queues);
+}
 
 struct CopyRates {
   double h2d_bytes_per_us = 0;
@@ -40,49 +59,71 @@ struct CopyRates {
   double latency_us = 0;
 };
 
+template <spec::Of<CopyRates> Self>
+void fields(Self& self, auto&& field) {
+  field("h2d_bytes_per_us", self.h2d_bytes_per_us);
+  field("d2h_bytes_per_us", self.d2h_bytes_per_us);
+  field("latency_us", self.latency_us);
+}
+
 // CPU time of the thread that does it.
 struct HostCosts {
   std::vector<std::pair<double, double>> issue_us;  // hardware queues in use -> one launch
-  double first_launch_us = 0;  // more for the first launch into a stream
-  double graph_issue_us = 0;   // of a graph
-  double graph_kernel_us = 0;  // and of each kernel in it
-  double notify_issue_us = 0;  // a stream-ordered write after a unit of plain kernels
-  double poll_us = 0;          // one look at the rings
-  double message_us = 0;       // one notification
-  double request_us = 0;       // one request taken from a client
-  double decision_us = 0;      // one decision of the policy and the admission
-  double admission_us = 0;     // and more, if the admission counts resources
+  double first_launch_us = 0;
+  double graph_issue_us = 0;
+  double graph_kernel_us = 0;
+  double notify_issue_us = 0;
+  double poll_us = 0;
+  double message_us = 0;
+  double request_us = 0;
+  double decision_us = 0;
+  double admission_us = 0;
 
   // Linear between the given numbers of queues.
   double issue_at(int queues) const;
 };
 
+template <spec::Of<HostCosts> Self>
+void fields(Self& self, auto&& field) {
+  field("issue_us", self.issue_us);
+  field("first_launch_us", self.first_launch_us);
+  field("graph_issue_us", self.graph_issue_us);
+  field("graph_kernel_us", self.graph_kernel_us);
+  field("notify_issue_us", self.notify_issue_us);
+  field("poll_us", self.poll_us);
+  field("message_us", self.message_us);
+  field("request_us", self.request_us);
+  field("decision_us", self.decision_us);
+  field("admission_us", self.admission_us);
+}
+
 struct DeviceSpec {
-  std::string name;
+  std::string label;
   plan::SmLimits sm;
-  double clock_scale = 1;  // relative to the device that the profile was measured on
+  GpuModel gpu;
+  HostCosts host;
+  CopyRates copy;
+  double clock_scale = 1;
   double lanes_scale = 1;
   double l2_bytes = 0;
-  GpuModel gpu;
-  CopyRates copy;
-  HostCosts host;
+  std::int32_t resident_kernels = 0;
+  std::int32_t hardware_queues = 8;
+  std::int32_t mps_queues = 8;
 };
 
-// A kernel as the simulated GPU sees it.
-struct KernelCost {
-  std::int64_t blocks = 0;
-  plan::SmUnits block;                              // what one block occupies
-  float inv_warps = 0, inv_regs = 0, inv_smem = 0;  // reciprocals, large where nothing is used
-  std::int32_t blocks_per_sm = 0;
-  double load = 0;     // of one block, as a fraction of an SM's rate
-  double work_ns = 0;  // of one block at full rate
-};
-
-// By how much an SM under this load slows each of its blocks (rule 10).
-inline double slowdown(double load) { return std::max(1.0, load); }
-
-// What `kernel`, measured alone on `reference`, costs on `device`. Throws Error if it fits no SM.
-KernelCost kernel_cost(const plan::Kernel& kernel, const DeviceSpec& reference,
-                       const DeviceSpec& device);
+template <spec::Of<DeviceSpec> Self>
+void fields(Self& self, auto&& field) {
+  field("label", self.label, spec::Role::kDescription);
+  field("sm", self.sm);
+  field("gpu", self.gpu);
+  field("host", self.host);
+  field("copy", self.copy);
+  field("clock_scale", self.clock_scale);
+  field("lanes_scale", self.lanes_scale);
+  field("l2_bytes", self.l2_bytes);
+  field("resident_kernels", self.resident_kernels);
+  field("hardware_queues", self.hardware_queues);
+  field("mps_queues", self.mps_queues);
+}
 
 }  // namespace paella::gpu

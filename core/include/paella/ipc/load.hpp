@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "paella/client.hpp"
-#include "paella/engine/client.hpp"
+#include "paella/request/trace_client.hpp"
 
 namespace paella::ipc {
 
@@ -16,7 +16,7 @@ struct LoadSpec {
   int cpu = -1;          // of the sending thread; -1 is any
   int receiver_cpu = -1; // of the receiving one, where there is one
   std::vector<std::string> models;  // by the numbers that jobs name
-  engine::ClientSpec client;
+  request::ClientSpec client;
   double patience_s = 20;  // for the next answer, while any is outstanding
 };
 

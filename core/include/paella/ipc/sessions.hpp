@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "paella/engine/requests.hpp"
+#include "paella/request/requests.hpp"
 #include "paella/ipc/latency.hpp"
 #include "paella/ipc/protocol.hpp"
 #include "paella/ipc/segment.hpp"
@@ -77,7 +77,7 @@ class Session;  // of the serving thread
 // The clients of a server in other processes, as a source of requests. Two threads use it: the
 // control thread, which hears of clients that come and go, and the serving thread. Nothing that a
 // client wrote is trusted: it is copied once, and checked.
-class Sessions : public engine::Requests {
+class Sessions : public request::Requests {
  public:
   explicit Sessions(Limits limits);
   ~Sessions() override;
@@ -118,17 +118,17 @@ class Sessions : public engine::Requests {
   // 0: at once; else the next wake-up of a client; kNever: when somebody rings.
   TimeNs next_due_ns() const override;
   // Input and output are valid until finished() or failed(), whatever becomes of the client.
-  bool take(TimeNs now, engine::Request& request) override;
-  void submitted(const engine::Request& request, TimeNs now) override;
-  void finished(const engine::Request& request, TimeNs started_ns, TimeNs answered_ns) override;
+  bool take(TimeNs now, request::Request& request) override;
+  void submitted(const request::Request& request, TimeNs now) override;
+  void finished(const request::Request& request, TimeNs started_ns, TimeNs answered_ns) override;
   bool done() const override;
   TimeNs start_ns() const override { return 0; }
 
-  const ModelSizes& sizes(const engine::Request& request) const;
+  const ModelSizes& sizes(const request::Request& request) const;
   // The job's last unit is on the GPU: clients that asked for it are woken ahead of the answer.
-  void almost_finished(const engine::Request& request, TimeNs expected_end_ns) override;
+  void almost_finished(const request::Request& request, TimeNs expected_end_ns) override;
   // Instead of finished().
-  void failed(const engine::Request& request, Status status);
+  void failed(const request::Request& request, Status status);
   // Everything that waits, and everything that comes from now on, is answered with this.
   void refuse_all(Status status);
   // Sleeps until a client or ring() wakes it, until `deadline_ns`, or not at all where there is

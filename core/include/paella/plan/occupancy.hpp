@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "paella/plan/model.hpp"
+#include "paella/spec/fields.hpp"
 
 namespace paella::plan {
 
@@ -15,6 +16,16 @@ struct SmLimits {
   std::int32_t smem_bytes = 0;
   std::int32_t reserved_smem_bytes = 0;  // per block
 };
+
+template <spec::Of<SmLimits> Self>
+void fields(Self& self, auto&& field) {
+  field("count", self.count);
+  field("threads", self.threads);
+  field("blocks", self.blocks);
+  field("regs", self.regs);
+  field("smem_bytes", self.smem_bytes);
+  field("reserved_smem_bytes", self.reserved_smem_bytes);
+}
 
 // Resources of an SM in the units in which they are allocated (CUDA occupancy rules): warps;
 // registers by 256, for each warp; shared memory by 128 bytes; block slots. Exact in a float.

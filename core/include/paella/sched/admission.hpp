@@ -36,7 +36,7 @@ class Admission {
 
 using AdmissionOptions = std::map<std::string, double>;
 
-// Known names: none, jobs (jobs), resources (extra_kernels), per-sm (extra_kernels).
+// Known names: none, jobs (jobs or sms_per_job), resources and per-sm (extra_kernels).
 // Throws Error on an unknown name or option.
 std::unique_ptr<Admission> make_admission(const std::string& name, const AdmissionOptions& options,
                                           const plan::SmLimits& sm);

@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING
 
 from paella.commands.printing import configuration, progress, say, say_json
+from paella.commands.run_flags import WORKLOAD, given, run_spec
 from paella.errors import UsageError
 
-
-def workload(args: argparse.Namespace) -> dict[str, Any]:
-    """Options of a workload, as a RunSpec's fields."""
-    fields = {
-        "mix": args.mix,
-        "iat_us": args.iat,
-        "sigma": args.sigma,
-        "jobs": args.jobs,
-        "seed": args.seed,
-        "rescale": args.rescale,
-    }
-    return fields | ({"arrival": args.arrival} if args.arrival else {})
-
-
-def requests(args: argparse.Namespace) -> dict[str, Any]:
-    """The same, and how its requests are sent."""
-    if args.trace and args.arrival:
-        raise UsageError("--trace replaces --arrival: give one of them")
-    return workload(args) | {
-        "trace": args.trace,
-        "clients": args.clients,
-        "think_us": args.think,
-        "cap": args.cap,
-    }
+if TYPE_CHECKING:
+    from paella.hardware.measuring import Path
+    from paella.hardware.settings import Hardware
+    from paella.results import RunOutput
+    from paella.schema import Run
 
 
 def arrivals(args: argparse.Namespace) -> None:
@@ -42,7 +24,8 @@ def arrivals(args: argparse.Namespace) -> None:
 
     if args.arrival == "closed-loop":
         raise UsageError("a closed loop has no trace: its arrivals depend on the answers")
-    spec = decode({"system": ""} | workload(args), RunSpec, "arrivals")
+    spec = decode({"system": ""} | given(args, WORKLOAD), RunSpec, "arrivals")
+    assert spec.arrival != "closed-loop"
     mix = configuration(args).mix(spec.mix)
     trace = _core.arrivals(
         [m.proportion for m in mix.models],
@@ -57,38 +40,30 @@ def arrivals(args: argparse.Namespace) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from paella.config import parse_overrides, resolve
+    from paella.config import resolve
     from paella.files import check_writable
     from paella.hardware.settings import Hardware
     from paella.reading import decode
     from paella.results import metadata, source, timeline_path
-    from paella.schema import RunSpec
 
-    fields = requests(args) | {
-        "system": args.system,
-        "backend": args.backend,
-        "device": args.device,
-        "profile": args.profile,
-        "overrides": parse_overrides(args.set),
-        "timeline": args.timeline,
-    }
-    resolved = resolve(decode(fields, RunSpec, "run"), configuration(args))
+    resolved = resolve(run_spec(args), configuration(args))
+    spec = resolved.spec
     check_writable(args.out)
-    if args.timeline:
+    if spec.timeline:
         check_writable(timeline_path(args.out))
-    given = {"plans": args.plans, "cores": args.cores, "attempts": args.attempts}
-    given |= {"watchdog_s": args.watchdog}
-    given = {name: value for name, value in given.items() if value is not None}
+    options = {"plans": args.plans, "cores": args.cores, "attempts": args.attempts}
+    options |= {"watchdog_s": args.watchdog}
+    options = {name: value for name, value in options.items() if value is not None}
     path = _path(args, resolved)
-    if given and resolved.spec.backend == "sim":
-        raise UsageError(f"--{next(iter(given))} is for --backend cuda")
-    hardware = decode(given, Hardware, "run")
-    with progress(f"{args.system} on {args.device}, {args.jobs} jobs ..."):
+    if options and spec.backend == "sim":
+        raise UsageError(f"--{next(iter(options))} is for --backend cuda")
+    hardware = decode(options, Hardware, "run")
+    with progress(f"{spec.system} on {spec.device}, {spec.jobs} jobs ..."):
         output = _measured(args, resolved, path, hardware)
     say_run(args, resolved, source(metadata(resolved, output)["provenance"]), output)
 
 
-def _measured(args: argparse.Namespace, run: Any, path: Any, hardware: Any) -> Any:
+def _measured(args: argparse.Namespace, run: Run, path: Path, hardware: Hardware) -> RunOutput:
     from paella.ahead import Sweep
     from paella.hardware.measuring import measuring
     from paella.results import write_run
@@ -106,27 +81,27 @@ def _measured(args: argparse.Namespace, run: Any, path: Any, hardware: Any) -> A
         return sweep.make(measure)
 
 
-def _path(args: argparse.Namespace, run: Any) -> str:
+def _path(args: argparse.Namespace, run: Run) -> Path:
     """How requests come to the run's system: the paper's come from another process."""
     dispatcher = run.system.submission == "dispatcher"
     if run.spec.backend == "null":
         raise UsageError("backend null is for paella serve")
     if run.system.server is not None and run.spec.backend != "sim":
         if args.path:
-            raise UsageError(f"{args.system} has a server of its own: --path is not for it")
+            raise UsageError(f"{run.system.name} has a server of its own: --path is not for it")
         return "Triton"
     if run.spec.backend == "paced":
-        raise UsageError(f"--backend paced is for Triton, and not for {args.system}")
+        raise UsageError(f"--backend paced is for Triton, and not for {run.system.name}")
     if args.path == "server" and not dispatcher:
-        raise UsageError(f"{args.system} has no dispatcher: it is a client process itself")
-    default = "server" if dispatcher and run.spec.backend == "cuda" else "in-process"
-    path = args.path or default
-    if path == "server" and args.timeline:
+        raise UsageError(f"{run.system.name} has no dispatcher: it is a client process itself")
+    default: Path = "server" if dispatcher and run.spec.backend == "cuda" else "in-process"
+    path: Path = args.path or default
+    if path == "server" and run.spec.timeline:
         raise UsageError("a timeline is recorded in simulation only")
     return path
 
 
-def say_run(args: argparse.Namespace, run: Any, source: str, output: Any) -> None:
+def say_run(args: argparse.Namespace, run: Run, source: str, output: RunOutput) -> None:
     import numpy as np
 
     from paella.statistics import latency_us, percentile, throughput_rps

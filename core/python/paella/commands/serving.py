@@ -6,20 +6,14 @@ import argparse
 import sys
 
 from paella.commands.printing import configuration, progress, say
-from paella.commands.runs import requests, say_run
+from paella.commands.run_flags import REQUESTS, TARGET, check_trace, given
+from paella.commands.runs import say_run
 
 
 def serve(args: argparse.Namespace) -> None:
-    from paella.config import parse_overrides
     from paella.serving.server import Options, Server, resolved
 
-    fields = {
-        "system": args.system,
-        "backend": args.backend,
-        "device": args.device,
-        "profile": args.profile,
-        "overrides": parse_overrides(args.set),
-    }
+    fields = {"system": "Paella", **given(args, TARGET)}
     options = Options(
         name=args.name,
         models=args.models,
@@ -33,10 +27,12 @@ def serve(args: argparse.Namespace) -> None:
         metrics=args.metrics,
         with_stdin=args.with_stdin,
     )
-    server = Server(resolved(fields, options, configuration(args)), options)
+    run = resolved(fields, options, configuration(args))
+    server = Server(run, options)
 
     def ready() -> None:
-        say(f"serving as {args.name}: {args.system} on {args.backend} {args.device}")
+        spec = run.spec
+        say(f"serving as {args.name}: {spec.system} on {spec.backend} {spec.device}")
         sys.stdout.flush()
 
     server.serve(ready)
@@ -48,13 +44,15 @@ def load(args: argparse.Namespace) -> None:
     from paella.results import metadata, source, write_run
     from paella.serving import load as client
 
-    run = client.workload(args.server, requests(args), configuration(args))
+    fields = given(args, REQUESTS)
+    check_trace(fields)
+    run = client.workload(args.server, fields, configuration(args))
     check_writable(args.out)
     cores = (-1, -1)
     if args.cores:
         own = assign(parse_cores(args.cores), ["client", "receiver"])
         cores = (own["client"], own["receiver"])
-    with progress(f"{args.jobs} jobs for {args.server} ..."):
+    with progress(f"{run.spec.jobs} jobs for {args.server} ..."):
         output = client.load(run, args.server, wake=args.wake, lead_us=args.lead, cores=cores)
         write_run(args.out, run, output)
     say_run(args, run, source(metadata(run, output)["provenance"]), output)

@@ -1,6 +1,6 @@
 """What serves runs on a GPU: one engine in this process, or one in a process per model under MPS.
 
-Both have run(specification) -> result, info, and close().
+Both have run(specification, limit_s) -> EngineResult, info, and close().
 """
 
 from __future__ import annotations
@@ -8,11 +8,15 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import msgspec
+
 from paella import _core
+from paella.core_types import EngineResult
 from paella.errors import ConfigError
 from paella.hardware import leaving
 from paella.hardware.settings import RunError
 from paella.schema import Run
+from paella.specification import Specification
 
 CONNECTIONS = "CUDA_DEVICE_MAX_CONNECTIONS"
 START_S = 180.0  # to load the plans, and for every kernel's first run
@@ -52,32 +56,53 @@ def set_environment(runs: list[Run]) -> None:
     os.environ["CUDA_MODULE_LOADING"] = "EAGER"
 
 
+class EngineOptions(msgspec.Struct, frozen=True):
+    """How the models of an engine are loaded."""
+
+    plans: list[bytes]  # PlanFiles as text
+    instances: list[int]  # of each
+    gpu: int = 0  # ordinal
+    partition_sms: int = 0
+    seed: int = 1  # of the inputs
+    watchdog_s: float = 20.0
+
+    def make(self) -> _core.CudaEngine:
+        return _core.CudaEngine(
+            self.plans,
+            self.instances,
+            gpu=self.gpu,
+            partition_sms=self.partition_sms,
+            seed=self.seed,
+            watchdog_s=self.watchdog_s,
+        )
+
+
 class OneProcess:
     """_core.CudaEngine in this process."""
 
-    def __init__(self, plans: list[dict[str, Any]], options: dict[str, Any], cores: dict[str, int]):
+    def __init__(self, options: EngineOptions, cores: dict[str, int]):
         self.cores = cores
         self._caller = leaving.Caller()
-        try:
-            self._engine = self._caller.call(
-                START_S, "making the engine", _core.CudaEngine, plans, options
-            )
-        except _core.Error as e:
-            raise ConfigError(str(e)) from None
+        self._engine: _core.CudaEngine = self._caller.call(
+            START_S, "making the engine", options.make
+        )
 
     @property
     def info(self) -> dict[str, Any]:
-        return dict(self._engine.info)
+        return msgspec.structs.asdict(self._engine.info)
 
-    def run(self, specification: dict[str, Any], limit_s: float) -> dict[str, Any]:
-        specification |= {
-            "cpu": self.cores["serving"],
-            "watcher_cpu": self.cores["watcher"],
-            "start_at_ns": 0,
-        }
+    def run(self, specification: Specification, limit_s: float) -> EngineResult:
+        def run() -> EngineResult:
+            return self._engine.run(
+                specification.text(),
+                cpu=self.cores["serving"],
+                watcher_cpu=self.cores["watcher"],
+            )
+
         try:
-            return self._caller.call(limit_s, "the run", self._engine.run, specification)
-        except _core.Error as e:
+            result: EngineResult = self._caller.call(limit_s, "the run", run)
+            return result
+        except _core.Error as e:  # a run that began: exit status 1
             raise RunError(str(e)) from None
 
     def close(self) -> None:

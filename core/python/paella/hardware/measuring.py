@@ -9,6 +9,7 @@ from typing import Literal
 from paella.hardware.settings import Hardware
 from paella.results import RunOutput
 from paella.schema import Run
+from paella.specification import digest
 
 Path = Literal["in-process", "server", "Triton"]
 Measure = Callable[[Run], RunOutput]
@@ -19,6 +20,20 @@ def measuring(
     path: Path, runs: list[Run], hardware: Hardware, config: str | None
 ) -> Iterator[Measure]:
     """What makes one of `runs`, which are of one system; nothing is left running afterwards."""
+    with _measuring(path, runs, hardware, config) as measure:
+
+        def identified(run: Run) -> RunOutput:
+            output = measure(run)
+            output.provenance["digest"] = digest(run, plans=hardware.plans)
+            return output
+
+        yield identified
+
+
+@contextmanager
+def _measuring(
+    path: Path, runs: list[Run], hardware: Hardware, config: str | None
+) -> Iterator[Measure]:
     if path == "Triton":
         from paella.triton.run import Servers
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from msgspec import structs
 
 from paella.plan import Plan, PlanError, read_plan
 from paella.schema import Profile
+from paella.specification import PlanFiles
 
 
 def read_plans(folder: str | Path, models: list[str], profile: Profile) -> list[Plan]:
@@ -64,28 +65,16 @@ def _number(arch: str) -> int:
     return int("".join(c for c in arch if c.isdigit()) or 0)
 
 
-def engine_plan(plan: Plan, name: str, arch: str) -> dict[str, Any]:
-    """As _core.CudaEngine takes it."""
-    compiled, folder = plan.archs[arch], plan.folder or Path()
-    return {
-        "name": name,
-        "plain": (folder / compiled.plain).read_bytes(),
-        "instrumented": (folder / compiled.instrumented).read_bytes(),
-        "kernels": [
-            {
-                "symbol": k.symbol,
-                "grid": tuple(k.grid),
-                "block": tuple(k.block),
-                "dynamic_smem": k.dynamic_smem,
-                "args": [(ref.space, ref.offset) for ref in k.args],
-            }
-            for k in plan.kernels
-        ],
-        "weights": str(folder / "weights.bin") if plan.weights_bytes else b"",
-        "arena_bytes": plan.arena_bytes,
-        "inputs": [t.at.bytes for t in plan.inputs],
-        "outputs": [(t.at.space, t.at.offset, t.at.bytes) for t in plan.outputs],
-    }
+def plan_files(plan: Plan, name: str, arch: str) -> PlanFiles:
+    """The plan of model `name` as the engine loads it."""
+    compiled, folder = plan.archs[arch], (plan.folder or Path()).absolute()
+    return PlanFiles(
+        name=name,
+        plan=structs.replace(plan, folder=None, archs={}),
+        plain=str(folder / compiled.plain),
+        instrumented=str(folder / compiled.instrumented),
+        weights=str(folder / "weights.bin") if plan.weights_bytes else "",
+    )
 
 
 def identity(plan: Plan, arch: str) -> dict[str, str]:

@@ -16,12 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import structs
+from numpy.typing import NDArray
 
+from paella import _core
+from paella.core_types import Counters, EngineResult
 from paella.errors import ConfigError, PaellaError
 from paella.hardware import signals
-from paella.hardware.engines import CONNECTIONS, START_S
+from paella.hardware.engines import CONNECTIONS, START_S, EngineOptions
 from paella.hardware.mps import Daemon
 from paella.hardware.settings import RunError
+from paella.hardware.worker import Part
+from paella.specification import JobList, Specification
 
 LOOK_S = 0.25  # between two looks at the daemon
 # From the order to start until the first job is due; the first run makes streams and graphs, too,
@@ -30,7 +36,7 @@ TOGETHER_S, FIRST_TOGETHER_S = 0.5, 6.0
 WARM_UP_S = 5.0
 END_S = 15.0
 TIMES = ("due_ns", "submitted_ns", "started_ns", "finished_ns")
-SUMMED = ("dispatches", "extra_kernels", "host_cpu_us", "outputs_checked", "outputs_wrong")
+SUMMED = ("dispatches", "extra_kernels", "host_cpu_us", "outputs_checked")
 
 
 class _Process:
@@ -81,13 +87,13 @@ class ProcessPerModel:
 
     def __init__(
         self,
-        plans: list[dict[str, Any]],
-        options: dict[str, Any],
+        models: list[str],
+        options: EngineOptions,
         cores: dict[str, int],
         queues: int | None,
         percentage: int | None,
     ):
-        self.cores, self._models = cores, [plan["name"] for plan in plans]
+        self.cores, self._models = cores, models
         self._processes: list[_Process] = []
         self._daemon: Daemon | None = None
         self._folder = tempfile.mkdtemp(prefix="paella-mps-")
@@ -95,12 +101,18 @@ class ProcessPerModel:
         self._percentage, self._queues = percentage, queues
         try:
             self._daemon = Daemon(Path(self._folder))
-            for i, plan in enumerate(plans):
-                own = options | {"instances": [options["instances"][i]], "partition_sms": 0}
-                log = Path(self._folder) / f"{plan['name']}.log"
-                process = _Process(plan["name"], self._environment(), log)
+            for i, model in enumerate(models):
+                log = Path(self._folder) / f"{model}.log"
+                process = _Process(model, self._environment(), log)
                 self._processes.append(process)
-                process.send(([plan], own))
+                process.send(
+                    structs.replace(
+                        options,
+                        plans=[options.plans[i]],
+                        instances=[options.instances[i]],
+                        partition_sms=0,
+                    )
+                )
             self._ran = False
             self._infos = self._answers(self._processes, START_S, "starting MPS", ConfigError)
         except BaseException:
@@ -109,8 +121,11 @@ class ProcessPerModel:
 
     @property
     def info(self) -> dict[str, Any]:
-        about = {"processes": self._infos, "mps_active_thread_percentage": self._percentage}
-        return about | {"hardware_queues": self._queues}
+        return {
+            "processes": {model: structs.asdict(info) for model, info in self._infos.items()},
+            "mps_active_thread_percentage": self._percentage,
+            "hardware_queues": self._queues,
+        }
 
     def _daemon_here(self) -> Daemon:
         if self._daemon is None:
@@ -126,23 +141,25 @@ class ProcessPerModel:
             environment["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] = str(self._percentage)
         return environment
 
-    def run(self, specification: dict[str, Any], limit_s: float) -> dict[str, Any]:
+    def run(self, specification: Specification, limit_s: float) -> EngineResult:
         """Every process runs its model's jobs; the trace begins at one instant for all."""
-        models = specification["job_models"]
+        models, due_ns = _core.jobs(specification.text())
         jobs = [np.flatnonzero(models == i) for i in range(len(self._models))]
-        warm_up_s = WARM_UP_S if specification["system"]["warm_up"] else 0.0
+        warm_up_s = WARM_UP_S if specification.system.warm_up == "instances" else 0.0
         together_s = TOGETHER_S if self._ran else FIRST_TOGETHER_S
         start_ns = time.monotonic_ns() + round((together_s + warm_up_s) * 1e9)
         self._ran = True
         busy = []
         for i, (process, own) in enumerate(zip(self._processes, jobs, strict=True)):
             if len(own):
-                part = part_of(specification, i, own) | {
-                    "cpu": self.cores[f"{process.model} serving"],
-                    "watcher_cpu": self.cores[f"{process.model} watcher"],
-                    "start_at_ns": start_ns,
-                }
-                process.send(part)
+                process.send(
+                    Part(
+                        part_of(specification, i, due_ns[own]).text(),
+                        cpu=self.cores[f"{process.model} serving"],
+                        watcher_cpu=self.cores[f"{process.model} watcher"],
+                        start_at_ns=start_ns,
+                    )
+                )
                 busy.append((process, own))
         try:
             results = self._answers([process for process, _ in busy], limit_s, "the run", RunError)
@@ -150,7 +167,7 @@ class ProcessPerModel:
         except BaseException:
             self._kill()
             raise
-        return merge(specification, [own for _, own in busy], results)
+        return merge(models, [own for _, own in busy], results)
 
     def _answers(
         self, processes: list[_Process], limit_s: float, what: str, error: type[PaellaError]
@@ -204,35 +221,44 @@ class ProcessPerModel:
             self._listening.end()
 
 
-def part_of(specification: dict[str, Any], index: int, jobs: np.ndarray) -> dict[str, Any]:
+def part_of(
+    specification: Specification, index: int, due_ns: NDArray[np.int64]
+) -> Specification:
     """The specification of one model's process: its jobs, as many at once as it has instances."""
-    instances = specification["instances"][index]
-    system = specification["system"] | {"process_per_model": False, "streams": instances}
-    return specification | {
-        "models": [specification["models"][index]],
-        "instances": [instances],
-        "cap": instances,
-        "system": system,
-        "job_models": np.zeros(len(jobs), specification["job_models"].dtype),
-        "job_due_ns": specification["job_due_ns"][jobs],
-    }
+    instances = specification.instances[index]
+    streams = structs.replace(specification.system.streams, count=instances)
+    return structs.replace(
+        specification,
+        models=[specification.models[index]],
+        instances=[instances],
+        cap=instances,
+        system=structs.replace(specification.system, processes="shared", streams=streams),
+        arrivals=None,
+        jobs=JobList([0] * len(due_ns), due_ns.tolist()),
+    )
 
 
 def merge(
-    specification: dict[str, Any], jobs: list[np.ndarray], results: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
+    models: NDArray[np.int32], jobs: list[NDArray[np.intp]], results: dict[str, EngineResult]
+) -> EngineResult:
     """One result of all processes' ones: counts are sums, lengths of time the longest."""
-    models = specification["job_models"]
-    merged: dict[str, Any] = {"model": models.astype(np.int32), "timeline": None}
-    for name in TIMES:
-        merged[name] = np.full(len(models), -1, np.int64)
-        for own, result in zip(jobs, results.values(), strict=True):
-            merged[name][own] = result[name]
-    each = {model: result["counters"] for model, result in results.items()}
-    counters: dict[str, Any] = {"processes": each}
-    for name in {name for one in each.values() for name in one}:
-        values = [one[name] for one in each.values() if name in one]
-        if not all(isinstance(value, int | float) for value in values):
-            continue  # a distribution: each process keeps its own
-        counters[name] = sum(values) if name in SUMMED else max(values)
-    return merged | {"counters": counters}
+    times = {name: np.full(len(models), -1, np.int64) for name in TIMES}
+    for own, result in zip(jobs, results.values(), strict=True):
+        for name, column in times.items():
+            column[own] = getattr(result, name)
+    each = {model: result.counters for model, result in results.items()}
+    counted: dict[str, int | float] = {}
+    for name in Counters.__struct_fields__:
+        values = [getattr(one, name) for one in each.values()]
+        numbers = [value for value in values if isinstance(value, int | float)]
+        if numbers:  # a distribution stays with its process
+            counted[name] = sum(numbers) if name in SUMMED else max(numbers)
+    counters = structs.replace(Counters(processes=each), **counted)
+    return EngineResult(
+        model=models,
+        due_ns=times["due_ns"],
+        submitted_ns=times["submitted_ns"],
+        started_ns=times["started_ns"],
+        finished_ns=times["finished_ns"],
+        counters=counters,
+    )

@@ -9,13 +9,13 @@ from paella.errors import ConfigError
 from paella.hardware import engines, machine, mps
 from paella.hardware.attempts import Attempts
 from paella.hardware.cores import assign, keep_off, parse_cores
-from paella.hardware.plans import architecture, engine_plan, identity, read_plans
+from paella.hardware.plans import architecture, identity, plan_files, read_plans
 from paella.hardware.processes import ProcessPerModel
 from paella.hardware.settings import Hardware, limit_s
 from paella.profiler.machine import host
 from paella.results import RunOutput
 from paella.schema import Run
-from paella.simulation import specification
+from paella.specification import specification
 from paella.triton.run import Servers
 
 
@@ -68,13 +68,10 @@ class Session:
         engine = self._engine(run)
         return self._attempts.least_disturbed(run, lambda: self._attempt(run, engine))
 
-    def _attempt(self, run: Run, engine: Any) -> RunOutput:
-        spec = specification(run) | {
-            "watchdog_s": self.hardware.watchdog_s,
-            "check_outputs": True,
-        }
-        result = engine.run(spec, limit_s(spec, self.hardware.watchdog_s))
-        return RunOutput.of(run, result, result["counters"], self._provenance(engine))
+    def _attempt(self, run: Run, engine: engines.OneProcess | ProcessPerModel) -> RunOutput:
+        wanted = specification(run)
+        result = engine.run(wanted, limit_s(wanted, self.hardware.watchdog_s))
+        return RunOutput.of(run, result, provenance=self._provenance(engine))
 
     # ---- engines, each made when it is first needed
 
@@ -85,28 +82,26 @@ class Session:
             self._engines[kind] = self._one_process() if shared else self._process_per_model(run)
         return self._engines[kind]
 
-    def _options(self) -> dict[str, Any]:
-        return {
-            "device": self.hardware.gpu,
-            "partition_sms": self._partition_sms,
-            "instances": self._instances,
-            "seed": self.hardware.inputs_seed,
-        }
-
-    def _engine_plans(self) -> list[dict[str, Any]]:
+    def _options(self) -> engines.EngineOptions:
         pairs = zip(self._plans, self._models, strict=True)
-        return [engine_plan(plan, model, self._arch) for plan, model in pairs]
+        return engines.EngineOptions(
+            plans=[plan_files(plan, model, self._arch).text() for plan, model in pairs],
+            instances=self._instances,
+            gpu=self.hardware.gpu,
+            partition_sms=self._partition_sms,
+            seed=self.hardware.inputs_seed,
+            watchdog_s=self.hardware.watchdog_s,
+        )
 
     def _one_process(self) -> engines.OneProcess:
-        cores = self._cores_of(["serving", "watcher"])
-        return engines.OneProcess(self._engine_plans(), self._options(), cores)
+        return engines.OneProcess(self._options(), self._cores_of(["serving", "watcher"]))
 
     def _process_per_model(self, run: Run) -> ProcessPerModel:
         """Hardware queues as the system says; else the driver's own number, not the device's."""
         threads = [f"{m} {thread}" for thread in ("serving", "watcher") for m in self._models]
         share = 100 * self._partition_sms / run.reference.sm.count
         return ProcessPerModel(
-            self._engine_plans(),
+            self._models,
             self._options(),
             self._cores_of(threads),
             run.system.hardware_queues,
@@ -120,7 +115,7 @@ class Session:
 
     # ---- the record
 
-    def _provenance(self, engine: Any) -> dict[str, Any]:
+    def _provenance(self, engine: engines.OneProcess | ProcessPerModel) -> dict[str, Any]:
         return {
             "gpu": self._gpu["name"],
             "gpu_info": engine.info,

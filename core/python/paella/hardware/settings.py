@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from msgspec import Meta
 
+from paella import _core
 from paella.errors import PaellaError
 from paella.schema import Count, Positive, Size, Strict
+from paella.specification import Specification
 
 
 class RunError(PaellaError):
@@ -16,7 +18,7 @@ class RunError(PaellaError):
     status = 1
 
 
-class Hardware(Strict):
+class Hardware(Strict, frozen=True):
     """Where the plans are, which cores and GPU to use, and how patient to be."""
 
     plans: str = "plans"  # a folder with a plan's folder for each model
@@ -31,9 +33,10 @@ class Hardware(Strict):
 SLOWEST_JOB_S = 0.05  # of all jobs of a run, on average; a run that takes longer has stopped
 
 
-def limit_s(spec: dict[str, Any], watchdog_s: float) -> float:
+def limit_s(specification: Specification, watchdog_s: float) -> float:
     """How long a run may take before it counts as stopped, whatever its engine says."""
-    due = spec["job_due_ns"]
-    trace_s = float(due[-1]) / 1e9 if len(due) else 0.0
-    think_s = spec["think_ns"] / 1e9 * len(due)
-    return 60 + watchdog_s + 2 * trace_s + think_s + SLOWEST_JOB_S * len(due)
+    _, due_ns = _core.jobs(specification.text())
+    jobs = len(due_ns)
+    trace_s = float(due_ns[-1]) / 1e9 if jobs else 0.0
+    think_s = specification.think_us / 1e6 * jobs
+    return 60 + watchdog_s + 2 * trace_s + think_s + SLOWEST_JOB_S * jobs

@@ -229,10 +229,7 @@ class ControlServer:
             self._answer(connection, kind, number, fields)
         except ProtocolError as e:
             self._end(connection, str(e))
-        except Exception as e:
-            core_error = _core_error()
-            if not isinstance(e, (PaellaError, core_error, OSError)):
-                raise
+        except (PaellaError, OSError) as e:
             self._send(connection, protocol.packet(Kind.REFUSED, number, _sentence(e)))
 
     def _answer(self, connection: _Connection, kind: Kind, number: int, fields: tuple) -> None:
@@ -364,8 +361,3 @@ def raise_descriptor_limit() -> None:
 def _sentence(e: Exception) -> bytes:
     return " ".join(str(e).split()).encode()[:4096]
 
-
-def _core_error() -> type[Exception]:
-    from paella import _core
-
-    return _core.Error

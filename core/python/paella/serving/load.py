@@ -8,13 +8,14 @@ from typing import Any
 
 from paella import _core
 from paella.config import resolve
+from paella.core_types import EngineResult
 from paella.hardware.leaving import interruptible
 from paella.profiler.machine import host
 from paella.reading import decode
 from paella.results import RunOutput
 from paella.schema import Run, RunSpec
 from paella.serving.names import ServingError, address
-from paella.simulation import specification
+from paella.specification import specification
 
 PATIENCE_S = 20.0  # without an answer, while any is outstanding
 
@@ -22,10 +23,8 @@ PATIENCE_S = 20.0  # without an answer, while any is outstanding
 def stats(server: str) -> dict[str, Any]:
     """What the server says of itself."""
     address(server)
-    try:
-        return json.loads(_core.ClientConnection(server, "block", 0).stats())
-    except _core.ClientError as e:
-        raise ServingError(str(e)) from None
+    said: dict[str, Any] = json.loads(_core.ClientConnection(server, "block", 0).stats())
+    return said
 
 
 def workload(server: str, fields: dict[str, Any], config: Any) -> Run:
@@ -45,25 +44,26 @@ def load(
     cores: tuple[int, int] = (-1, -1),
 ) -> RunOutput:
     """Sends the run's requests to the server, in this process."""
+
+    def send() -> EngineResult:
+        return _core.load(
+            specification(run).text(),
+            server=server,
+            wake=wake,
+            lead_us=lead_us,
+            cpu=cores[0],
+            receiver_cpu=cores[1],
+            patience_s=PATIENCE_S,
+        )
+
     before = stats(server)
     begun_ns = time.monotonic_ns()
     try:
-        result = interruptible(
-            _core.load,
-            {
-                "run": specification(run),
-                "server": server,
-                "wake": wake,
-                "lead_us": lead_us,
-                "cpu": cores[0],
-                "receiver_cpu": cores[1],
-                "patience_s": PATIENCE_S,
-            },
-        )
+        result = interruptible(send)
     except _core.Error as e:
         raise LoadError(str(e)) from None
     after = stats(server)
-    counters = result["counters"] | {"elapsed_ns": time.monotonic_ns() - begun_ns}
+    counters = result.counters.as_dict() | {"elapsed_ns": time.monotonic_ns() - begun_ns}
     for key, value in after["counters"].items():  # a maximum begins anew when it has been told
         counters[key] = value if "max" in key else value - before["counters"][key]
     provenance = {
@@ -74,7 +74,7 @@ def load(
         "host": host(),
         **({"gpu": after["gpu"]} if after.get("gpu") else {}),
     }
-    return RunOutput.of(run, result, counters, provenance)
+    return RunOutput.of(run, result, counters=counters, provenance=provenance)
 
 
 class LoadError(ServingError):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from paella import _core
+from paella.errors import PaellaError
 from paella.serving.control import ControlServer
 from paella.serving.names import ServingError
 from paella.serving.statistics import bounds_ns
@@ -92,7 +92,7 @@ class MetricsServer:
                     return
                 try:
                     body = text(control).encode()
-                except _core.Error as e:  # a device that has failed, or hangs
+                except PaellaError as e:  # a device that has failed, or hangs
                     self.send_error(503, explain=str(e))
                     return
                 self.send_response(200)

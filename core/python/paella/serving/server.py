@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from msgspec import to_builtins
+import msgspec
+from msgspec import structs, to_builtins
 
 from paella import _core
-from paella.config import resolve
-from paella.errors import ConfigError, unknown
+from paella.config import Config, resolve
+from paella.errors import ConfigError, PaellaError, unknown
 from paella.plan import Plan, read_plan
+from paella.reading import decode
 from paella.schema import Run, RunSpec
 from paella.serving import protocol
 from paella.serving.control import ControlServer, Limits, make_sessions, raise_descriptor_limit
 from paella.serving.names import address
-from paella.simulation import model_specification, specification
+from paella.specification import ModelSpecification, ServerSpecification
 
 INSTANCES = 4  # of a model that no mix says how many of
 SPARE = 64  # instances of models that are registered later
@@ -72,20 +74,21 @@ class Server:
         if run.spec.backend == "cuda":
             partition_sms = self._prepare_gpu()
         self._sessions = make_sessions(Limits(capacity=1024))
-        room = sum(counts.values()) + SPARE
-        spec = specification(run)
+        if run.spec.backend == "paced":
+            raise ConfigError("--backend paced is for Triton")
+        wanted = ServerSpecification(
+            backend=run.spec.backend,
+            device=run.device,
+            reference=run.reference,
+            system=run.system,
+            instances=sum(counts.values()) + SPARE,
+            watchdog_s=options.watchdog_s,
+            gpu=options.gpu,
+            partition_sms=partition_sms,
+        )
         self._live = _core.LiveServer(
             self._sessions,
-            {
-                "backend": run.spec.backend,
-                "system": spec["system"],
-                "device": spec["device"],
-                "reference": spec["reference"],
-                "ordinal": options.gpu,
-                "partition_sms": partition_sms,
-                "instances": room,
-                "watchdog_s": options.watchdog_s,
-            },
+            wanted.text(),
             cpu=self._core,
             idle_ms=options.idle_ms,
             compute_outputs=self._reference is not None,
@@ -145,22 +148,20 @@ class Server:
             )
         else:  # a profile knows the sizes only
             inputs, outputs = flat(profiled.input_bytes), flat(profiled.output_bytes)
-        launch_plan = None
-        if self.run.spec.backend == "cuda" and plan:
-            from paella.hardware.plans import engine_plan
+        on_gpu = self.run.spec.backend == "cuda"
+        files = None
+        if on_gpu and plan:
+            from paella.hardware.plans import plan_files
 
-            launch_plan = engine_plan(plan, name, self._arch)
+            files = plan_files(plan, name, self._arch).text()
         told = protocol.Model(name, 0, instances, inputs, outputs)
-        computes = self._reference is not None or self.run.spec.backend == "cuda"
+        profile = structs.replace(
+            ModelSpecification.of(name, profiled),
+            input_bytes=told.input_bytes,
+            output_bytes=told.output_bytes,
+        )
         index = self._live.add_model(
-            model_specification(name, profiled)
-            | {
-                "input_bytes": told.input_bytes,
-                "output_bytes": told.output_bytes,
-                "instances": instances,
-                "launch_plan": launch_plan,
-                "computes_outputs": computes,
-            }
+            msgspec.json.encode(profile), instances, files, self._reference is not None or on_gpu
         )
         if self._reference:
             self._reference.name(index, name)
@@ -184,7 +185,7 @@ class Server:
         serves = ("system", "backend", "device", "profile", "overrides")
         return {
             "serves": {key: spec[key] for key in serves},
-            "counters": self._live.counters(),
+            "counters": self._live.counters().as_dict(),
             "gpu": self._gpu.get("name"),
             "core": self._core,
         }
@@ -232,7 +233,7 @@ class Server:
         try:
             self._live.run()
         except Exception as e:  # what is none of ours, like want of memory, ends it as well
-            self._failures.append(str(e) if isinstance(e, _core.Error) else repr(e))
+            self._failures.append(str(e) if isinstance(e, PaellaError) else repr(e))
         finally:
             self.control.stop()
 
@@ -282,19 +283,20 @@ def instances_of(run: Run, options: Options) -> dict[str, int]:
     return counts
 
 
-def resolved(fields: dict[str, Any], options: Options, config: Any) -> Run:
+def resolved(fields: dict[str, Any], options: Options, config: Config) -> Run:
     """The run that says on what and how is served, with streams for all jobs in flight."""
-    mix = options.mix or _any_mix(fields, config)
-    run = resolve(RunSpec(jobs=1, mix=mix, **fields), config)
+    spec = decode(fields | {"jobs": 1}, RunSpec, "serve")
+    spec = structs.replace(spec, mix=options.mix or _any_mix(spec, config))
+    run = resolve(spec, config)
     if run.system.submission != "dispatcher":
         raise ConfigError(f"{run.system.name} has no dispatcher: a server needs one")
     room = sum(instances_of(run, options).values()) + SPARE
-    return resolve(RunSpec(jobs=1, cap=room, mix=mix, **fields), config)
+    return resolve(structs.replace(spec, cap=room), config)
 
 
-def _any_mix(fields: dict[str, Any], config: Any) -> str:
+def _any_mix(spec: RunSpec, config: Config) -> str:
     """A run has a mix, though a server without one does not look at it."""
-    profile = config.profile(fields["profile"] or config.device(fields["device"]).profile)
+    profile = config.profile(spec.profile or config.device(spec.device).profile)
     for name in config.mixes():
         if all(entry.model in profile.models for entry in config.mix(name).models):
             return name

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Literal
 
-from paella import _core
-from paella.errors import ConfigError
 from paella.hardware import leaving, machine, mps
-from paella.hardware.engines import START_S
-from paella.hardware.plans import architecture, engine_plan, identity, read_plans
+from paella.hardware.engines import START_S, EngineOptions
+from paella.hardware.plans import architecture, identity, plan_files, read_plans
 from paella.hardware.settings import Hardware
 from paella.plan import Plan
 from paella.schema import Run
@@ -28,30 +26,30 @@ class Gpu:
         self.partition_sms = machine.partition_sms(run, self._gpu, hardware.other_gpu)
         self.arch = architecture(self.plans, self._gpu["compute_capability"])
         # The server looks for GPUs itself, and sees none in a driver of tests.
-        self.kind = "KIND_CPU" if os.environ.get("PAELLA_LIBCUDA") else "KIND_GPU"
+        self.kind: Literal["KIND_CPU", "KIND_GPU"] = "KIND_GPU"
+        if os.environ.get("PAELLA_LIBCUDA"):
+            self.kind = "KIND_CPU"
 
     def outputs(self, caller: leaving.Caller) -> list[bytes]:
         """Of every instance, by the engine, one job alone at a time."""
         pairs = zip(self.plans, self._models, strict=True)
-        plans = [engine_plan(plan, model, self.arch) for plan, model in pairs]
-        options = {
-            "device": self._hardware.gpu,
-            "partition_sms": self.partition_sms,
-            "instances": self._instances,
-            "seed": self._hardware.inputs_seed,
-        }
+        options = EngineOptions(
+            plans=[plan_files(plan, model, self.arch).text() for plan, model in pairs],
+            instances=self._instances,
+            gpu=self._hardware.gpu,
+            partition_sms=self.partition_sms,
+            seed=self._hardware.inputs_seed,
+            watchdog_s=self._hardware.watchdog_s,
+        )
 
         def compute() -> list[bytes]:
-            engine = _core.CudaEngine(plans, options)
+            engine = options.make()
             try:
                 return engine.outputs()
             finally:
                 engine.close()
 
-        try:
-            return caller.call(START_S, "running the models alone", compute)
-        except _core.Error as e:
-            raise ConfigError(str(e)) from None
+        return caller.call(START_S, "running the models alone", compute)
 
     def provenance(self) -> dict[str, Any]:
         return {

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from paella import simulation
-from paella.hardware.plans import engine_plan
+from paella.hardware.plans import plan_files
 from paella.plan import Plan
-from paella.schema import Count, Run, Size, Strict
+from paella.schema import Count, Device, Model, Run, Size, Strict
+from paella.specification import ModelSpecification, PlanFiles
 
 Execute = Literal["empty", "sim", "cuda"]
-DESCRIPTION = "paella.txt"
+DESCRIPTION = "paella.json"
 GPU_MEMORY_ALIGNMENT = 4  # of a tensor, which is a vector of 32-bit floats
 
 
-class Setting(Strict):
+class Setting(Strict, frozen=True):
     """How the backend executes a job, whatever the job is."""
 
     execute: Execute
@@ -27,7 +27,33 @@ class Setting(Strict):
     partition_sms: Size = 0
     seed: Count = 1  # of the inputs
     kind: Literal["KIND_CPU", "KIND_GPU"] = "KIND_CPU"  # where the server thinks instances are
-    fail_model: str = "-"  # its requests fail, for tests
+    fail_model: str | None = None  # its requests fail, for tests
+
+
+class DescribedModel(Strict, frozen=True):
+    """A model of the server's."""
+
+    name: str
+    instances: Count
+    inputs: list[Count]  # bytes
+    outputs: list[Count]
+    profile: ModelSpecification | None  # for the simulated GPU
+    plan: PlanFiles | None  # for a real one
+
+
+class Description(Strict, frozen=True):
+    """What the backend reads: core/triton_backend/description.hpp."""
+
+    execute: Execute
+    graphs: bool  # a job is one graph
+    hardware_queues: Count
+    gpu: Size  # ordinal
+    partition_sms: Size
+    seed: Count
+    fail_model: str | None
+    device: Device | None  # with its reference, of a simulated GPU
+    reference: Device | None
+    models: list[DescribedModel]
 
 
 class Tensors(msgspec.Struct, frozen=True):
@@ -72,10 +98,8 @@ def write_repository(
         (folder / entry.model / "1").mkdir(parents=True)
         text = _configuration(of, entry.instances, setting)
         (folder / entry.model / "config.pbtxt").write_text(text)
-    lines = _description(run, setting, tensors)
-    if plans is not None:
-        lines = _with_plans(lines, run, plans, arch, folder)
-    (folder / DESCRIPTION).write_text("\n".join(lines) + "\n")
+    description = _description(run, setting, tensors, plans, arch)
+    (folder / DESCRIPTION).write_bytes(msgspec.json.encode(description))
     return tensors
 
 
@@ -102,66 +126,41 @@ def _configuration(tensors: Tensors, instances: int, setting: Setting) -> str:
     )
 
 
-def _description(run: Run, setting: Setting, tensors: list[Tensors]) -> list[str]:
-    """Scalars first, then the models; read by core/triton/description.cpp."""
-    lines = [
-        f"execute {setting.execute}",
-        f"graphs {int(setting.launch == 'graph')}",
-        f"hardware_queues {setting.hardware_queues}",
-        f"gpu {setting.gpu}",
-        f"partition_sms {setting.partition_sms}",
-        f"seed {setting.seed}",
-        f"fail_model {setting.fail_model}",
-    ]
-    if setting.execute == "sim":
-        for name, device in (("device", run.device), ("reference", run.reference)):
-            lines += _flat(name, simulation.device_specification(device))
-    for entry, of in zip(run.mix.models, tensors, strict=True):
-        lines += [f"model {entry.model}", f"instances {entry.instances}"]
-        lines += [f"input {size}" for size in of.inputs]
-        lines += [f"output {size}" for size in of.outputs]
-        if setting.execute == "sim":
-            model = simulation.model_specification(entry.model, run.profile.models[entry.model])
-            lines.append(f"memory {model['weights_bytes']} {model['arena_bytes']}")
-            for name, *numbers in model["kernels"]:
-                lines.append(" ".join(["kernel", *map(repr, numbers), name]))
-    return lines
+def _description(
+    run: Run, setting: Setting, tensors: list[Tensors], plans: list[Plan] | None, arch: str
+) -> Description:
+    simulated = setting.execute == "sim"
+    models = []
+    for i, (entry, of) in enumerate(zip(run.mix.models, tensors, strict=True)):
+        profile = run.profile.models[entry.model]
+        models.append(
+            DescribedModel(
+                name=entry.model,
+                instances=entry.instances,
+                inputs=of.inputs,
+                outputs=of.outputs,
+                profile=_profile(of, profile) if simulated else None,
+                plan=plan_files(plans[i], entry.model, arch) if plans is not None else None,
+            )
+        )
+    return Description(
+        execute=setting.execute,
+        graphs=setting.launch == "graph",
+        hardware_queues=setting.hardware_queues,
+        gpu=setting.gpu,
+        partition_sms=setting.partition_sms,
+        seed=setting.seed,
+        fail_model=setting.fail_model,
+        device=run.device if simulated else None,
+        reference=run.reference if simulated else None,
+        models=models,
+    )
 
 
-def _flat(name: str, value: Any) -> list[str]:
-    """Numbers of nested dictionaries, by their dotted paths."""
-    if isinstance(value, dict):
-        return [line for key, item in value.items() for line in _flat(f"{name}.{key}", item)]
-    return [f"{name} {value!r}"] if isinstance(value, int | float) else []
-
-
-def _with_plans(
-    lines: list[str], run: Run, plans: list[Plan], arch: str, folder: Path
-) -> list[str]:
-    """Launches behind each model's line; what the GPU loads lies in files beside."""
-    by_model = {
-        entry.model: _launches(engine_plan(plan, entry.model, arch), folder / entry.model)
-        for entry, plan in zip(run.mix.models, plans, strict=True)
-    }
-    out = []
-    for line in lines:
-        out.append(line)
-        word, _, name = line.partition(" ")
-        if word == "model":
-            out += by_model[name]
-    return out
-
-
-def _launches(plan: dict[str, Any], folder: Path) -> list[str]:
-    lines = [f"arena {plan['arena_bytes']}"]
-    if plan["weights"]:
-        lines.append(f"weights {Path(plan['weights']).absolute()}")
-    for kind in ("plain", "instrumented"):
-        (folder / f"{kind}.cubin").write_bytes(plan[kind])
-        lines.append(f"{kind} {folder.absolute() / kind}.cubin")
-    lines += [f"result {space} {offset} {size}" for space, offset, size in plan["outputs"]]
-    for k in plan["kernels"]:
-        numbers = map(str, (*k["grid"], *k["block"], k["dynamic_smem"]))
-        lines.append(" ".join(["launch", *numbers, k["symbol"]]))
-        lines += [f"argument {space} {offset}" for space, offset in k["args"]]
-    return lines
+def _profile(tensors: Tensors, model: Model) -> ModelSpecification:
+    """The model, with copies of the tensors that the server has."""
+    return msgspec.structs.replace(
+        ModelSpecification.of(tensors.model, model),
+        input_bytes=sum(tensors.inputs),
+        output_bytes=sum(tensors.outputs),
+    )

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from paella import _core
+from paella.core_types import TritonResult
 from paella.errors import ConfigError
 from paella.hardware import leaving, signals
 from paella.hardware.attempts import Attempts
@@ -20,7 +21,7 @@ from paella.hardware.settings import Hardware, RunError, limit_s
 from paella.profiler.machine import host
 from paella.results import RunOutput
 from paella.schema import Run
-from paella.simulation import specification
+from paella.specification import specification
 from paella.triton.gpu import Gpu
 from paella.triton.leftovers import PREFIX, sweep
 from paella.triton.repository import Execute, Setting, Tensors, write_repository
@@ -144,51 +145,52 @@ class TritonSession:
         cpu_before_s = self._server.cpu_s()
         result = self._load(run)
         cpu_s = self._server.cpu_s() - cpu_before_s
-        jobs = len(result["model"])
-        counters = {
+        jobs = len(result.model)
+        counters = result.counters.as_dict() | {
             "dispatches": jobs,
-            "outputs_checked": result["outputs_checked"],
-            "elapsed_ns": result["elapsed_ns"],
             "client": {
-                "cpu_us": result["cpu_us"],
-                "own_us_per_request": result["own_us"] / jobs,
-                "late_us": _spread(result["late_us"]),
+                "cpu_us": result.cpu_us,
+                "own_us_per_request": result.own_us / jobs,
+                "late_us": _spread(result.late_us),
             },
             "server": {
                 "cpu_us_per_request": cpu_s * 1e6 / (jobs + sum(self._instances)),
-                "to_backend_us": _spread((result["started_ns"] - result["submitted_ns"]) / 1e3),
-                "in_backend_us": _spread((result["ended_ns"] - result["started_ns"]) / 1e3),
-                "to_client_us": _spread((result["finished_ns"] - result["ended_ns"]) / 1e3),
+                "to_backend_us": _spread((result.started_ns - result.submitted_ns) / 1e3),
+                "in_backend_us": _spread((result.ended_ns - result.started_ns) / 1e3),
+                "to_client_us": _spread((result.finished_ns - result.ended_ns) / 1e3),
             },
         }
         if self._spin:  # and is off its core only where something is wrong
-            counters["host_cpu_us"] = result["cpu_us"]
-        about = self._provenance() | {"disturbed": _behind(result["gpu_late_us"])}
-        return RunOutput.of(run, result, counters, about)
+            counters["host_cpu_us"] = result.cpu_us
+        about = self._provenance() | {"disturbed": _behind(result.gpu_late_us)}
+        return RunOutput.of(run, result, counters=counters, provenance=about)
 
-    def _load(self, run: Run) -> dict[str, Any]:
+    def _load(self, run: Run) -> TritonResult:
         assert self._server is not None
         assert self.system.server is not None
-        spec = specification(run)
-        options = {
-            "port": self._server.grpc_port,
-            "connections": self.system.server.connections,
-            "in_band": self.system.server.tensors == "in-band",
-            "spin": self._spin,
-            "cpu": self._core,
-            "seed": self.hardware.inputs_seed,
-            "watchdog_s": self.hardware.watchdog_s,
-            "expected": self._expected,
-        }
+        port, connections = self._server.grpc_port, self.system.server.connections
+        in_band = self.system.server.tensors == "in-band"
+        wanted = specification(run)
         tensors = [(t.model, t.inputs, t.outputs) for t in self._tensors]
-        limit = limit_s(spec, self.hardware.watchdog_s)
 
-        def load() -> dict[str, Any] | str:
+        def load() -> TritonResult | str:
             try:
-                return _core.triton_load(spec, tensors, options)
+                return _core.triton_load(
+                    wanted.text(),
+                    tensors,
+                    port=port,
+                    connections=connections,
+                    in_band=in_band,
+                    spin=self._spin,
+                    cpu=self._core,
+                    seed=self.hardware.inputs_seed,
+                    watchdog_s=self.hardware.watchdog_s,
+                    expected=self._expected,
+                )
             except _core.Error as e:
                 return str(e)  # the client is as good as before, unlike one that never returns
 
+        limit = limit_s(wanted, self.hardware.watchdog_s)
         result = self._caller.call(limit, "the run", load)
         if isinstance(result, str):
             if self._server.died(DIED_S):

@@ -1,10 +1,13 @@
 #include "paella/gpu/cuda/cuda_device.hpp"
 
+#include <algorithm>
 #include <numeric>
 #include <utility>
 
 #include "paella/clock.hpp"
 #include "paella/error.hpp"
+#include "paella/gpu/cuda/cuda_port.hpp"
+#include "paella/gpu/cuda/watchdog.hpp"
 
 namespace paella::gpu::cuda {
 namespace {
@@ -19,6 +22,19 @@ bool ends_with_copy(const WorkUnit& unit) {
 void write_word(void* word) {
   __atomic_store_n(static_cast<std::uint32_t*>(word), 1, __ATOMIC_RELEASE);
 }
+
+class EnteredContext : public gpu::Device::Entered {
+ public:
+  explicit EnteredContext(Context context) {
+    const Driver& d = driver();
+    d.check(d.context_get(&before_), "asking for the current context");
+    d.check(d.context_set(context), "entering a context");
+  }
+  ~EnteredContext() override { driver().context_set(before_); }
+
+ private:
+  Context before_ = nullptr;
+};
 
 }  // namespace
 
@@ -77,29 +93,23 @@ DeviceContext::~DeviceContext() {
   driver().context_release(device_);
 }
 
-CudaDevice::Entered::Entered(Context context) {
-  const Driver& d = driver();
-  d.check(d.context_get(&before_), "asking for the current context");
-  d.check(d.context_set(context), "entering a context");
+struct CudaDevice::LoadedInstances : Loaded {
+  Installed installed;
+};
+
+std::unique_ptr<gpu::Device::Entered> CudaDevice::enter() {
+  return std::make_unique<EnteredContext>(context_.get());
 }
 
-CudaDevice::Entered::~Entered() { driver().context_set(before_); }
-
-CudaDevice::CudaDevice(std::vector<LaunchPlan> plans, const CudaOptions& options)
+CudaDevice::CudaDevice(const CudaOptions& options)
     : context_(options.ordinal, options.partition_sms),
-      seed_(options.seed),
-      slots_(std::accumulate(options.instances.begin(), options.instances.end(),
-                             options.spare_instances)) {
-  const Entered here = enter();
-  if (options.instances.size() != plans.size() || slots_ < 1) {
-    throw Error("a device needs models, and at least one instance of each");
-  }
+      options_(options),
+      slots_(options.instances) {
+  const EnteredContext here(context_.get());
+  if (slots_ < 1) throw Error("a device needs models, and at least one instance of each");
   notes_ = std::make_unique<NoteRing>(slots_, kRingMessages);
   free_slots_.resize(static_cast<std::size_t>(slots_));
   std::iota(free_slots_.rbegin(), free_slots_.rend(), 0);
-  for (std::size_t m = 0; m < plans.size(); ++m) {
-    models_.push_back(load(std::move(plans[m]), options.instances[m], {}, 1));
-  }
   const OwnedStream stream = make_stream();
   writes_values_ =
       driver().stream_write_value(stream.get(), notes_->words_at(0) + offsetof(SlotWords, written),
@@ -108,6 +118,7 @@ CudaDevice::CudaDevice(std::vector<LaunchPlan> plans, const CudaOptions& options
 }
 
 CudaDevice::~CudaDevice() {
+  port_.reset();
   driver().context_set(context_.get());
   driver().context_synchronize();
   streams_.clear();
@@ -116,94 +127,153 @@ CudaDevice::~CudaDevice() {
   driver().context_set(nullptr);
 }
 
-CudaDevice::Loaded CudaDevice::load(LaunchPlan plan, std::int32_t instances,
-                                    const std::vector<WorkUnit>& units, std::uint32_t level) {
-  if (instances < 1) throw Error("a device needs models, and at least one instance of each");
-  if (static_cast<std::size_t>(instances) > free_slots_.size()) {
+// ---- models
+
+std::unique_ptr<gpu::Device::Loaded> CudaDevice::load(ModelSpec of) {
+  if (!of.launch_plan) throw Error("model " + of.model.name + " has no launch plan");
+  if (of.instances < 1) throw Error("a device needs models, and at least one instance of each");
+  const auto instances = static_cast<std::size_t>(of.instances);
+  if (instances > free_slots_.size()) {
     throw Error("there is room for " + std::to_string(free_slots_.size()) +
-                " more instances, and " + plan.name + " is to have " + std::to_string(instances));
+                " more instances, and " + of.launch_plan->name + " is to have " +
+                std::to_string(of.instances));
   }
-  Loaded loaded;
-  loaded.model = std::make_unique<LoadedModel>(std::move(plan));
+  auto loaded = std::make_unique<LoadedInstances>();
+  Installed& installed = loaded->installed;
+  installed.model = std::make_unique<LoadedModel>(std::move(*of.launch_plan));
   const OwnedStream stream = make_stream();
-  for (std::int32_t i = 0; i < instances; ++i) {
-    const std::int32_t slot = free_slots_[free_slots_.size() - 1 - static_cast<std::size_t>(i)];
-    auto& instance = *loaded.instances.emplace_back(
-        std::make_unique<Instance>(*loaded.model, *notes_, slot, seed_ + slot));
+  for (std::size_t i = 0; i < instances; ++i) {
+    const std::int32_t slot = free_slots_[free_slots_.size() - 1 - i];
+    auto& instance = *installed.instances.emplace_back(std::make_unique<Instance>(
+        *installed.model, *notes_, slot, options_.seed + static_cast<std::uint64_t>(slot)));
     instance.make_reference(stream.get());
-    loaded.free.push_back(&instance);
-    prepare_graphs(instance, units, level, stream.get());
+    installed.free.push_back(&instance);
+    prepare_graphs(instance, of.units, stream.get());
   }
   driver().check(driver().stream_synchronize(stream.get()), "uploading graphs");
-  free_slots_.resize(free_slots_.size() - static_cast<std::size_t>(instances));
+  free_slots_.resize(free_slots_.size() - instances);
   return loaded;
 }
 
+void CudaDevice::install(std::int32_t index, std::unique_ptr<Loaded> loaded) {
+  const auto m = static_cast<std::size_t>(index);
+  if (m >= models_.size()) models_.resize(m + 1);
+  models_[m] = std::move(static_cast<LoadedInstances&>(*loaded).installed);
+}
+
+std::unique_ptr<gpu::Device::Loaded> CudaDevice::remove(std::int32_t index) {
+  while (use_spare_time()) continue;
+  auto removed = std::make_unique<LoadedInstances>();
+  removed->installed = std::exchange(models_[static_cast<std::size_t>(index)], Installed{});
+  return removed;
+}
+
+void CudaDevice::unload(std::unique_ptr<Loaded> loaded) {
+  for (const auto& instance : static_cast<LoadedInstances&>(*loaded).installed.instances) {
+    free_slots_.push_back(instance->slot());
+  }
+}
+
+void CudaDevice::add_memory(void* at, std::size_t bytes) {
+  driver().check(driver().host_register(at, bytes, 0), "registering a client's memory");
+}
+
+void CudaDevice::remove_memory(void* at) { driver().host_unregister(at); }
+
 std::vector<std::string> CudaDevice::outputs() const {
   std::vector<std::string> all;
-  for (const Loaded& loaded : models_) {
-    for (const auto& instance : loaded.instances) all.push_back(instance->outputs());
+  for (const Installed& model : models_) {
+    for (const auto& instance : model.instances) all.push_back(instance->outputs());
   }
   return all;
 }
 
-void CudaDevice::install(std::int32_t model, Loaded loaded) {
-  const auto m = static_cast<std::size_t>(model);
-  if (m >= models_.size()) models_.resize(m + 1);
-  models_[m] = std::move(loaded);
-}
-
-CudaDevice::Loaded CudaDevice::remove(std::int32_t model) {
-  while (check_output()) continue;
-  return std::exchange(models_[model], Loaded{});
-}
-
-void CudaDevice::unload(Loaded loaded) {
-  for (const auto& instance : loaded.instances) free_slots_.push_back(instance->slot());
-}
+// ---- a process
 
 void CudaDevice::prepare_graphs(Instance& instance, const std::vector<WorkUnit>& units,
-                                std::uint32_t level, Stream capturing) {
+                                Stream capturing) const {
   for (const WorkUnit& unit : units) {
     const Telling telling = telling_of(unit);
-    instance.prepare_graph(unit, telling, telling == Telling::kAll ? level : 1, capturing);
+    instance.prepare_graph(unit, telling, telling == Telling::kAll ? level_ : 1, capturing);
   }
 }
 
-void CudaDevice::prepare(std::int32_t streams, const std::vector<WorkUnit>& units,
-                         std::uint32_t level) {
+Process CudaDevice::prepare(const ProcessSpec& process) {
+  if (process.issuing_threads > 1) throw Error("on a real GPU one thread of a process issues jobs");
   const Driver& d = driver();
-  while (streams_.size() < static_cast<std::size_t>(streams)) {
+  level_ = static_cast<std::uint32_t>(process.notify_blocks);
+  while (streams_.size() < static_cast<std::size_t>(process.streams)) {
     streams_.push_back(make_stream());
     if (!models_.empty()) models_.front().instances.front()->try_stream(streams_.back().get());
     d.check(d.stream_synchronize(streams_.back().get()), "trying a stream");
   }
   holding_.resize(std::max(holding_.size(), static_cast<std::size_t>(slots_) + 1));
   const OwnedStream capturing = make_stream();
-  for (const WorkUnit& unit : units) {
+  for (const WorkUnit& unit : process.units) {
     for (const auto& instance : models_[unit.model].instances) {
-      prepare_graphs(*instance, {unit}, level, capturing.get());
+      prepare_graphs(*instance, {unit}, capturing.get());
     }
   }
   d.check(d.stream_synchronize(capturing.get()), "uploading graphs");
+  port_.reset();  // the old one's watching thread ends before the new one's begins
+  Process made;
+  made.streams.resize(static_cast<std::size_t>(process.streams));
+  std::iota(made.streams.begin(), made.streams.end(), 0);
+  if (process.issuing_threads == 0) {
+    port_ = std::make_unique<PollingPort>(*this);
+  } else {
+    port_ = std::make_unique<WatchedPort>(*this, process.watcher_cpu);
+    made.issuing.push_back(port_.get());
+  }
+  made.port = port_.get();
+  watchdog_ = std::make_unique<Watchdog>(options_.watchdog_s);
+  checked_before_ = outputs_checked_;
+  return made;
 }
 
-InFlight CudaDevice::submit(StreamId stream_id, const WorkUnit& unit, std::uint32_t level) {
-  if (static_cast<std::size_t>(unit.id) >= holding_.size()) holding_.resize(unit.id + 1);
-  Instance*& instance = holding_[unit.id];
-  if (unit.copy_in) {
-    auto& free = models_[unit.model].free;
-    if (free.empty()) {
-      const TimeNs before = monotonic_ns();
-      while (free.empty() && check_output()) continue;
-      outside_ns_ += monotonic_ns() - before;
-    }
-    if (free.empty()) {
-      throw Error("more jobs of " + name(unit.model) + " in flight than it has instances");
-    }
-    instance = free.back();
-    free.pop_back();
+void CudaDevice::start_clock(TimeNs origin_ns) { port_->begin(origin_ns); }
+
+TimeNs CudaDevice::now() const { return port_->now(); }
+
+bool CudaDevice::tick(TimeNs) {
+  port_->tick();
+  return true;
+}
+
+bool CudaDevice::busy() const { return port_->in_flight() > 0; }
+
+void CudaDevice::check_health() { watchdog_->look(*this, *port_); }
+
+DeviceCounters CudaDevice::counters() const {
+  DeviceCounters counters;
+  counters.outputs_checked = outputs_checked_ - checked_before_;
+  counters.handoffs_us = port_->handoffs_us();
+  return counters;
+}
+
+// ---- a unit
+
+// The instance that the unit's job has, or gets with its first unit.
+Instance* CudaDevice::take_instance(const WorkUnit& unit) {
+  const auto id = static_cast<std::size_t>(unit.id);
+  if (id >= holding_.size()) holding_.resize(id + 1);
+  if (!unit.copy_in) return holding_[id];
+  auto& free = models_[unit.model].free;
+  if (free.empty()) {
+    const TimeNs before = monotonic_ns();
+    while (free.empty() && use_spare_time()) continue;
+    driver_ns_ += monotonic_ns() - before;
   }
+  if (free.empty()) {
+    throw Error("more jobs of " + name(unit.model) + " in flight than it has instances");
+  }
+  holding_[id] = free.back();
+  free.pop_back();
+  return holding_[id];
+}
+
+InFlight CudaDevice::submit(StreamId stream_id, const WorkUnit& unit) {
+  Instance* const instance = take_instance(unit);
   const Telling telling = telling_of(unit);
   InFlight flight{unit.id, unit.model, instance};
   flight.job = unit.job;
@@ -220,7 +290,7 @@ InFlight CudaDevice::submit(StreamId stream_id, const WorkUnit& unit, std::uint3
   flight.word = by_write ? &words.written : &words.finished;
   flight.expected = by_write ? 1 : instance->launches;
 
-  const std::uint32_t at_level = telling == Telling::kAll ? level : 1;
+  const std::uint32_t at_level = telling == Telling::kAll ? level_ : 1;
   const Stream stream = streams_[stream_id].get();
   const TimeNs before = monotonic_ns();
   if (unit.as_graph) {
@@ -230,7 +300,7 @@ InFlight CudaDevice::submit(StreamId stream_id, const WorkUnit& unit, std::uint3
   }
   if (by_write) write_behind(*instance, stream);
   flight.submitted_ns = monotonic_ns();
-  outside_ns_ += flight.submitted_ns - before;
+  driver_ns_ += flight.submitted_ns - before;
   return flight;
 }
 
@@ -250,7 +320,7 @@ void CudaDevice::release(const InFlight& unit) {
   }
 }
 
-bool CudaDevice::check_output() {
+bool CudaDevice::use_spare_time() {
   if (unchecked_.empty()) return false;
   const InFlight last = unchecked_.back();
   unchecked_.pop_back();
@@ -265,7 +335,7 @@ bool CudaDevice::check_output() {
   return true;
 }
 
-void CudaDevice::check_health(StreamId stream) const {
+void CudaDevice::check_stream(StreamId stream) const {
   const Result result = driver().stream_query(streams_[stream].get());
   if (result != kNotReady) driver().check(result, "a kernel on the GPU");
 }

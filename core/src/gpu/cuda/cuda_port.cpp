@@ -16,9 +16,8 @@ constexpr std::size_t kHandoffs = 1 << 20;  // kept; the rest is as the first mi
 
 }  // namespace
 
-CudaPort::CudaPort(CudaDevice& device, std::uint32_t level)
+CudaPort::CudaPort(CudaDevice& device)
     : device_(device),
-      level_(level),
       cpu_before_us_(thread_cpu_us()),
       blocks_(static_cast<std::size_t>(device.instances())) {
   handoffs_us_.reserve(kHandoffs);
@@ -33,12 +32,11 @@ double CudaPort::busy_us() const { return thread_cpu_us() - cpu_before_us_; }
 
 void CudaPort::submit(StreamId stream, const WorkUnit& unit) {
   if (in_flight_ == 0) last_event_ns_ = now_;
-  const InFlight flight = device_.submit(stream, unit, level_);
+  const InFlight flight = device_.submit(stream, unit);
   tells_blocks_ = unit.notify == Notify::kBlocks;
   blocks_[flight.instance->slot()].unit = unit.id;
   ++in_flight_;
   add(flight);
-  ++steps_;
   if (saw_end_ && handoffs_us_.size() < kHandoffs) {
     handoffs_us_.push_back(static_cast<double>(since_origin(flight.submitted_ns) - now_) * 1e-3);
   }
@@ -48,9 +46,7 @@ void CudaPort::submit(StreamId stream, const WorkUnit& unit) {
 void CudaPort::poll(std::vector<gpu::Event>& events) {
   const std::size_t before = events.size();
   poll_units(events);
-  if (events.size() == before) return;
-  last_event_ns_ = now_;
-  steps_ += static_cast<std::int64_t>(events.size() - before);
+  if (events.size() > before) last_event_ns_ = now_;
 }
 
 void CudaPort::ended(const InFlight& unit, TimeNs at, std::vector<gpu::Event>& events) {
@@ -115,8 +111,8 @@ const InFlight& PollingPort::oldest() const {
   });
 }
 
-WatchedPort::WatchedPort(CudaDevice& device, std::uint32_t level, int cpu)
-    : CudaPort(device, level),
+WatchedPort::WatchedPort(CudaDevice& device, int cpu)
+    : CudaPort(device),
       submitted_(static_cast<std::size_t>(device.instances()) + 1),
       ended_(static_cast<std::size_t>(device.instances()) + 1),
       watcher_([this, cpu] { watch(cpu); }) {}

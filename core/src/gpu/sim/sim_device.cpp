@@ -8,26 +8,20 @@
 namespace paella::gpu::sim {
 namespace {
 
-constexpr TimeNs to_ns(double us) { return static_cast<TimeNs>(us * 1e3 + 0.5); }
+struct LoadedCost : Device::Loaded {
+  explicit LoadedCost(ModelCost of) : cost(std::move(of)) {}
+  ModelCost cost;
+};
 
 }  // namespace
 
-SimDevice::SimDevice(const DeviceSpec& device, const DeviceSpec& reference,
-                     const std::vector<plan::Model>& models, Sharing sharing,
+SimDevice::SimDevice(const DeviceSpec& device, const DeviceSpec& reference, Sharing sharing,
                      record::Timeline* timeline)
-    : spec_(device), reference_(reference), sharing_(sharing), timeline_(timeline) {
-  for (std::size_t m = 0; m < models.size(); ++m) {
-    set_model(static_cast<std::int32_t>(m), models[m]);
-  }
-}
+    : spec_(device), reference_(reference), sharing_(sharing), timeline_(timeline) {}
 
-void SimDevice::set_model(std::int32_t index, const plan::Model& model) {
-  const auto m = static_cast<std::size_t>(index);
-  if (m >= models_.size()) {
-    models_.resize(m + 1);
-    for (const auto& context : contexts_) context->units.resize(m + 1);
-  }
-  ModelCost& cost = models_[m] = {};
+std::unique_ptr<Device::Loaded> SimDevice::load(ModelSpec of) {
+  const plan::Model& model = of.model;
+  ModelCost cost;
   for (const plan::Kernel& kernel : model.kernels) {
     cost.kernels.push_back(kernel_cost(kernel, reference_, spec_));
   }
@@ -38,13 +32,55 @@ void SimDevice::set_model(std::int32_t index, const plan::Model& model) {
       to_ns(copy.latency_us + static_cast<double>(model.output_bytes) / copy.d2h_bytes_per_us);
   cost.weights_bytes = static_cast<double>(model.weights_bytes);
   cost.arena_bytes = static_cast<double>(model.arena_bytes);
+  return std::make_unique<LoadedCost>(std::move(cost));
+}
+
+void SimDevice::install(std::int32_t index, std::unique_ptr<Loaded> loaded) {
+  const auto m = static_cast<std::size_t>(index);
+  if (m >= models_.size()) {
+    models_.resize(m + 1);
+    for (const auto& context : contexts_) context->units.resize(m + 1);
+  }
+  models_[m] = std::move(static_cast<LoadedCost&>(*loaded).cost);
+}
+
+void SimDevice::add_models(const std::vector<plan::Model>& models) {
+  for (const plan::Model& model : models) {
+    install(static_cast<std::int32_t>(models_.size()), load({model, 1, {}, {}}));
+  }
+}
+
+Process SimDevice::prepare(const ProcessSpec& spec) {
+  const int process = add_process(spec.hardware_queues);
+  Process made;
+  for (std::int32_t i = 0; i < spec.streams; ++i) made.streams.push_back(add_stream(process));
+  SimPort& port = add_port(process, spec.notify_blocks);
+  made.port = &port;
+  for (std::int32_t i = 0; i < spec.issuing_threads; ++i) {
+    made.issuing.push_back(&add_port(process, port));
+  }
+  return made;
+}
+
+// The GPU before the host, so that a host thread sees all that has happened by its own time.
+bool SimDevice::tick(TimeNs until) {
+  const std::int64_t sent = events_sent_;
+  TimeNs next = next_ns();
+  while (next != kNever && next <= until) {
+    now_ = next;
+    step(next);
+    if (events_sent_ != sent) return false;
+    next = next_ns();
+  }
+  if (until != kNever) now_ = until;
+  return true;
 }
 
 SimDevice::~SimDevice() = default;
 
 int SimDevice::add_process(int queues) {
   if (!contexts_.empty() && sharing_ == Sharing::kTimeSliced && spec_.gpu.time_slice_us <= 0) {
-    throw Error("processes cannot take turns on " + spec_.name + ": its time_slice_us is 0");
+    throw Error("processes cannot take turns on " + spec_.label + ": its time_slice_us is 0");
   }
   if (contexts_.empty() || sharing_ == Sharing::kTimeSliced) {
     contexts_.push_back(std::make_unique<Context>(spec_, models_.size(), timeline_));
@@ -56,7 +92,7 @@ int SimDevice::add_process(int queues) {
 }
 
 StreamId SimDevice::add_stream(int process, int priority) {
-  Process& p = processes_[process];
+  QueueSet& p = processes_[process];
   Stream stream;
   stream.process = process;
   stream.queue = stream.graph_queue = p.first_queue + p.streams % p.queues;
@@ -171,49 +207,6 @@ void SimDevice::at(TimeNs when, TimerKind kind, OpId op) {
   timers_.push({when, order_++, kind, op});
 }
 
-void SimDevice::submit(SimPort& port, StreamId stream, const WorkUnit& work) {
-  const std::int32_t slot = units_.take();
-  units_[slot] = {work, port.events_to_, -1};
-
-  const Process& process = processes_[port.process_];
-  const HostCosts& host = spec_.host;
-  const double issue_us = host.issue_at(std::min(process.streams, process.queues));
-  if (!streams_[stream].used) port.spend(host.first_launch_us);
-  streams_[stream].used = true;
-  TimeNs arrives = 0;
-  const auto call = [&](double us) {
-    port.spend(us);
-    arrives = port.now() + to_ns(spec_.gpu.launch_latency_us);
-  };
-  if (work.as_graph) {
-    call(host.graph_issue_us + host.graph_kernel_us * (work.last_kernel - work.first_kernel));
-  }
-  OpId last = kNone;
-  bool first = true;
-  const auto issue = [&](OpKind kind, std::int32_t kernel) {
-    if (!work.as_graph) call(issue_us);
-    last = ops_.take();
-    const KernelCost* cost = kind == OpKind::kKernel ? &models_[work.model].kernels[kernel] : nullptr;
-    const std::int64_t blocks = cost ? cost->blocks : 0;
-    Op& op = ops_[last] = {};
-    op.kind = kind;
-    op.in_graph = work.as_graph;
-    op.first = first;
-    op.slot = slot;
-    op.kernel = kernel;
-    op.stream = stream;
-    op.cost = cost;
-    op.to_place = op.to_finish = blocks;
-    first = false;
-    at(arrives, TimerKind::kArrive, last);
-  };
-  if (work.copy_in) issue(OpKind::kCopyIn, 0);
-  for (std::int32_t k = work.first_kernel; k < work.last_kernel; ++k) issue(OpKind::kKernel, k);
-  if (work.copy_out) issue(OpKind::kCopyOut, 0);
-  ops_[last].last = true;
-  if (work.notify == Notify::kUnit && work.notify_call) port.spend(host.notify_issue_us);
-}
-
 auto SimDevice::queue_of(const Op& op) -> std::deque<OpId>& {
   const Stream& stream = streams_[op.stream];
   return queues_[op.in_graph ? stream.graph_queue : stream.queue];
@@ -293,7 +286,7 @@ void SimDevice::place_waiting(Context& context, TimeNs now) {
     const OpId id = context.waiting.top().op;
     Op& op = ops_[id];
     const bool starts = op.to_place == op.cost->blocks;
-    if (starts && context.resident >= spec_.gpu.resident_kernels) {
+    if (starts && context.resident >= spec_.resident_kernels) {
       if (context.partly_placed == 0) break;
       held_.push_back(context.waiting.top());
       context.waiting.pop();
@@ -379,85 +372,12 @@ void SimDevice::complete(OpId id, TimeNs now) {
   ops_.give_back(id);
 }
 
-// Notes of one kernel are sent in batches, and a last partial batch; a batch takes its turn on the
-// way to the host.
-void SimDevice::report(OpId id, EventKind kind, std::int64_t blocks, TimeNs now) {
-  Op& op = ops_[id];
-  if (op.kind != OpKind::kKernel) return;
-  const bool placed = kind == EventKind::kPlaced;
-  if (op.span >= 0) {
-    record::KernelSpan& span = timeline_->kernels[op.span];
-    if (placed && span.started_ns < 0) span.started_ns = now;
-    if (!placed) span.finished_ns = now;
-  }
-  Unit& unit = units_[op.slot];
-  if (unit.work.notify != Notify::kBlocks) return;
-  SimPort& port = *unit.port;
-  std::int64_t& unreported = placed ? op.unreported_placed : op.unreported_finished;
-  const bool all = (placed ? op.to_place : op.to_finish) == 0;
-  unreported += blocks;
-  const std::int64_t batch = port.notify_blocks_;
-  const std::int64_t messages = all ? (unreported + batch - 1) / batch : unreported / batch;
-  if (messages == 0) return;
-  const std::int64_t told = all ? unreported : messages * batch;
-  unreported -= told;
-  const GpuModel& gpu = spec_.gpu;
-  channel_free_us_ = std::max(channel_free_us_, static_cast<double>(now) * 1e-3) +
-                     gpu.message_us * static_cast<double>(messages);
-  const bool done = all && !placed && op.last;
-  const double sent_us = channel_free_us_ + (all && !placed ? gpu.notes_us : 0);
-  port.flag(to_ns(sent_us + gpu.notify_latency_us),
-            {kind, unit.work.id, static_cast<std::int32_t>(messages), told, done,
-             unit.started_ns});
-}
-
-// A block that has a note to send ends when that is on its way.
-TimeNs SimDevice::end_of_kernel(const Op& op, TimeNs now) const {
-  if (units_[op.slot].work.notify != Notify::kBlocks) return now;
-  return std::max(now, to_ns(channel_free_us_ + spec_.gpu.notes_us));
-}
-
 std::vector<SmArray::Usage> SimDevice::usage() const { return contexts_[active_]->sms.usage(); }
 
-std::int64_t SimDevice::groups_placed() const {
-  std::int64_t sum = 0;
-  for (const auto& context : contexts_) sum += context->sms.groups_placed();
-  return sum;
-}
-
-void SimDevice::SimPort::submit(StreamId stream, const WorkUnit& unit) {
-  device_.submit(*this, stream, unit);
-}
-
-void SimDevice::SimPort::poll(std::vector<Event>& events) {
-  const HostCosts& host = device_.spec_.host;
-  spend(host.poll_us);
-  const TimeNs until = now();
-  for (auto* ring : {&flags_, &callbacks_}) {
-    while (!ring->empty() && ring->front().at <= until) {
-      events.push_back(ring->front().event);
-      spend(host.message_us * ring->front().event.messages);
-      ring->pop_front();
-    }
-  }
-}
-
-void SimDevice::SimPort::flag(TimeNs at, const Event& event) {
-  auto place = flags_.end();
-  while (place != flags_.begin() && std::prev(place)->at > at) --place;
-  flags_.insert(place, {at, event});
-  ++device_.events_sent_;
-}
-
-void SimDevice::SimPort::idle_until(TimeNs until) {
-  clock_ns_ = std::max(clock_ns_, static_cast<double>(until));
-}
-
-TimeNs SimDevice::SimPort::next_event_ns() const {
-  TimeNs next = kNever;
-  if (!flags_.empty()) next = flags_.front().at;
-  if (!callbacks_.empty()) next = std::min(next, callbacks_.front().at);
-  return next;
+DeviceCounters SimDevice::counters() const {
+  DeviceCounters counters;
+  for (const auto& context : contexts_) counters.block_groups += context->sms.groups_placed();
+  return counters;
 }
 
 }  // namespace paella::gpu::sim

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "paella/error.hpp"
@@ -8,7 +9,8 @@ namespace paella::sched {
 const std::vector<AdmissionInfo>& admissions() {
   static const std::vector<AdmissionInfo> all = {
       {"none", "everything goes to the GPU at once", {}},
-      {"jobs", "at most so many jobs have a unit on the GPU", {{"jobs", 32}}},
+      {"jobs", "at most so many jobs, or one for every so many SMs, have a unit on the GPU",
+       {{"jobs", 32}, {"sms_per_job", 0}}},
       {"resources", "the paper's: a kernel must fit one pool of the whole GPU's resources",
        {{"extra_kernels", 2}}},
       {"per-sm", "a kernel's blocks must fit the SMs one by one", {{"extra_kernels", 2}}},
@@ -32,7 +34,11 @@ std::unique_ptr<Admission> make_admission(const std::string& name, const Admissi
     }
     const auto option = [&](const char* key) { return static_cast<std::int64_t>(all.at(key)); };
     if (name == "none") return make_no_admission();
-    if (name == "jobs") return make_jobs_admission(option("jobs"));
+    if (name == "jobs") {
+      const std::int64_t sms = option("sms_per_job");
+      return make_jobs_admission(
+          sms > 0 ? std::max<std::int64_t>(1, sm.count / sms) : option("jobs"));
+    }
     if (name == "resources") return make_resources_admission(option("extra_kernels"), sm);
     return make_per_sm_admission(option("extra_kernels"), sm);
   }

@@ -11,10 +11,10 @@ namespace paella::gpu::cuda {
 
 struct CudaOptions {
   int ordinal = 0;
-  int partition_sms = 0;  // > 0: a green context of so many SMs
-  std::vector<std::int32_t> instances;  // of each model: jobs that it may have in flight
-  std::uint64_t seed = 1;               // of the inputs
-  std::int32_t spare_instances = 0;     // of models that come later
+  int partition_sms = 0;         // > 0: a green context of so many SMs
+  std::int32_t instances = 0;    // of all models that are loaded at a time
+  std::uint64_t seed = 1;        // of the inputs
+  double watchdog_s = 10;        // how long units may be on the GPU without any of them ending
 };
 
 // A context to be current in the calling thread: the device's primary one, or that of a partition.
@@ -53,85 +53,92 @@ struct InFlight {
   bool ended() const { return static_cast<std::int32_t>(NoteRing::load(word) - expected) >= 0; }
 };
 
-// Models loaded on a real GPU, with memories for all jobs that may be in flight. Everything is made
-// at the start, by prepare() or by load(); submit() only calls the driver. For one thread at a time,
-// in which enter() has been called; load() and unload() are for another one.
-class CudaDevice {
- public:
-  CudaDevice(std::vector<LaunchPlan> plans, const CudaOptions& options);
-  ~CudaDevice();
+class CudaPort;
+class Watchdog;
 
-  struct Loaded {
+// Models loaded on a real GPU, with memories for all jobs that may be in flight. Everything is made
+// at the start, by prepare() or by load(); submit() only calls the driver.
+class CudaDevice : public gpu::Device {
+ public:
+  explicit CudaDevice(const CudaOptions& options);
+  ~CudaDevice() override;
+  CudaDevice(const CudaDevice&) = delete;
+  CudaDevice& operator=(const CudaDevice&) = delete;
+
+  // Makes the device's context the calling thread's.
+  std::unique_ptr<Entered> enter() override;
+
+  std::unique_ptr<Loaded> load(ModelSpec model) override;
+  void install(std::int32_t index, std::unique_ptr<Loaded> loaded) override;
+  std::unique_ptr<Loaded> remove(std::int32_t index) override;
+  void unload(std::unique_ptr<Loaded> loaded) override;
+  void add_memory(void* at, std::size_t bytes) override;
+  void remove_memory(void* at) override;
+
+  // Streams 0 to count - 1, the graphs of the units for all instances of their models, and a port.
+  Process prepare(const ProcessSpec& process) override;
+  void start_clock(TimeNs origin_ns) override;
+  TimeNs now() const override;
+  bool tick(TimeNs until) override;
+
+  bool busy() const override;
+  void check_health() override;
+  // Looks at the output of a job released.
+  bool use_spare_time() override;
+  // In submit(), the driver's calls and the comparison of outputs.
+  TimeNs driver_ns() const override { return driver_ns_; }
+  DeviceCounters counters() const override;
+
+  // ---- For ports.
+
+  // A unit that copies in takes an instance of its model, which the job keeps until release(). Error
+  // if the instance's last output, not yet looked at, is wrong.
+  InFlight submit(StreamId stream, const WorkUnit& unit);
+  // After the job's last unit has ended.
+  void release(const InFlight& unit);
+  // Error if the GPU has failed.
+  void check_stream(StreamId stream) const;
+  NoteRing& notes() { return *notes_; }
+  const std::string& name(std::int32_t model) const { return models_[model].model->plan().name; }
+  // Of all models, those to come included.
+  std::int32_t instances() const { return slots_; }
+
+  // ---- For what reports of it.
+
+  int sms() const { return context_.sms(); }
+  // As the models give them alone, by model and instance, whose inputs are drawn from one seed after
+  // the other.
+  std::vector<std::string> outputs() const;
+
+ private:
+  struct Installed {
     std::unique_ptr<LoadedModel> model;
     std::vector<std::unique_ptr<Instance>> instances;
     std::vector<Instance*> free;
   };
+  struct LoadedInstances;
 
-  // Makes the device's context the calling thread's until the end of the scope.
-  class Entered {
-   public:
-    explicit Entered(Context context);
-    ~Entered();
-    Entered(const Entered&) = delete;
-    Entered& operator=(const Entered&) = delete;
-
-   private:
-    Context before_ = nullptr;
-  };
-  Entered enter() const { return Entered(context_.get()); }
-
-  // A model with its instances, and the graphs of these units, made while others are served.
-  Loaded load(LaunchPlan plan, std::int32_t instances, const std::vector<WorkUnit>& units,
-              std::uint32_t level);
-  // Units may name it from now on.
-  void install(std::int32_t model, Loaded loaded);
-  // No unit names it any more. What is returned goes to unload().
-  Loaded remove(std::int32_t model);
-  void unload(Loaded loaded);
-
-  // Streams 0 to count - 1, and the graphs of these units for all instances of their models.
-  void prepare(std::int32_t streams, const std::vector<WorkUnit>& units, std::uint32_t level);
-  // A unit that copies in takes an instance of its model, which the job keeps until release(). Error
-  // if the instance's last output, not yet looked at, is wrong.
-  InFlight submit(StreamId stream, const WorkUnit& unit, std::uint32_t level);
-  // After the job's last unit has ended.
-  void release(const InFlight& unit);
-  // Looks at the output of a job released; false where all have been looked at. Error if it is
-  // wrong.
-  bool check_output();
-  std::int64_t outputs_checked() const { return outputs_checked_; }
-  // Error if the GPU has failed.
-  void check_health(StreamId stream) const;
-
-  NoteRing& notes() { return *notes_; }
-  const std::string& name(std::int32_t model) const { return models_[model].model->plan().name; }
-  int sms() const { return context_.sms(); }
-  // Of the time in submit(), so far, what went to the driver's calls and to looking at outputs.
-  TimeNs outside_ns() const { return outside_ns_; }
-  // As the models give them alone, by model and instance, whose inputs are drawn from one seed after
-  // the other.
-  std::vector<std::string> outputs() const;
-  // Of all models, those to come included.
-  std::int32_t instances() const { return slots_; }
-
- private:
-  static void prepare_graphs(Instance& instance, const std::vector<WorkUnit>& units,
-                             std::uint32_t level, Stream capturing);
+  void prepare_graphs(Instance& instance, const std::vector<WorkUnit>& units,
+                      Stream capturing) const;
   // A stream-ordered write of the instance's `written`.
   void write_behind(Instance& instance, Stream stream) const;
+  Instance* take_instance(const WorkUnit& unit);
 
   DeviceContext context_;
-  std::uint64_t seed_;
+  CudaOptions options_;
   std::int32_t slots_;
+  std::uint32_t level_ = 1;  // of kernels that tell of blocks
   std::unique_ptr<NoteRing> notes_;
   std::vector<std::int32_t> free_slots_;  // of the thread that loads
-  std::vector<Loaded> models_;
+  std::vector<Installed> models_;
   std::vector<InFlight> unchecked_;  // released
-  std::int64_t outputs_checked_ = 0;
+  std::int64_t outputs_checked_ = 0, checked_before_ = 0;
   std::vector<Instance*> holding_;        // by unit
   bool writes_values_ = true;             // the GPU can; else a host function does
   std::vector<OwnedStream> streams_;
-  TimeNs outside_ns_ = 0;
+  TimeNs driver_ns_ = 0;
+  std::unique_ptr<CudaPort> port_;
+  std::unique_ptr<Watchdog> watchdog_;
 };
 
 }  // namespace paella::gpu::cuda

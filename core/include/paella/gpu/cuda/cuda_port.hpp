@@ -14,8 +14,7 @@ namespace paella::gpu::cuda {
 // turn of the serving loop sees one time.
 class CudaPort : public Port {
  public:
-  // `level` is that of kernels that tell of blocks.
-  CudaPort(CudaDevice& device, std::uint32_t level);
+  explicit CudaPort(CudaDevice& device);
 
   // Before all else; time 0 is `origin_ns` of CLOCK_MONOTONIC.
   void begin(TimeNs origin_ns) {
@@ -35,8 +34,6 @@ class CudaPort : public Port {
   TimeNs last_event_ns() const { return last_event_ns_; }
   // Any unit on the GPU; there has to be one.
   virtual const InFlight& oldest() const = 0;
-  // Units submitted and events so far.
-  std::int64_t steps() const { return steps_; }
   // From the end of a unit, as seen here, until the next unit of any job had been issued; where
   // there was one to issue at once.
   const std::vector<double>& handoffs_us() const { return handoffs_us_; }
@@ -55,9 +52,8 @@ class CudaPort : public Port {
 
  private:
   TimeNs origin_ns_ = 0, now_ = 0;
-  std::uint32_t level_;
   double cpu_before_us_;
-  std::int64_t in_flight_ = 0, steps_ = 0;
+  std::int64_t in_flight_ = 0;
   TimeNs last_event_ns_ = 0;
   bool saw_end_ = false;  // in this turn, with no submit() since
   // Of a slot, which has one unit on the GPU at a time: what its kernels have told since the last
@@ -100,7 +96,7 @@ class PollingPort : public CudaPort {
 class WatchedPort : public CudaPort {
  public:
   // The watching thread runs on `cpu`; a negative one is any.
-  WatchedPort(CudaDevice& device, std::uint32_t level, int cpu);
+  WatchedPort(CudaDevice& device, int cpu);
   ~WatchedPort() override;
   TimeNs next_event_ns() const override;
   const InFlight& oldest() const override { return units_.front(); }

@@ -7,11 +7,17 @@
 #include <vector>
 
 #include "paella/gpu/cuda/handles.hpp"
-#include "paella/gpu/cuda/launch_plan.hpp"
+#include "paella/plan/launch_plan.hpp"
 #include "paella/gpu/cuda/note_ring.hpp"
 #include "paella/gpu/device.hpp"
 
 namespace paella::gpu::cuda {
+
+using plan::Launch;
+using plan::LaunchPlan;
+using plan::Output;
+using plan::Place;
+using plan::Space;
 
 // Which kernels of a unit are instrumented; the others are plain.
 enum class Telling {

@@ -8,6 +8,7 @@
 
 #include "paella/gpu/device.hpp"
 #include "paella/gpu/sim/sm_array.hpp"
+#include "paella/gpu/sim/kernel_cost.hpp"
 #include "paella/gpu/spec.hpp"
 #include "paella/plan/model.hpp"
 #include "paella/record/timeline.hpp"
@@ -32,17 +33,28 @@ enum class Sharing {
 
 // A GPU in virtual time. Deterministic: the same calls give the same events. The rules that it
 // follows are numbered in docs/gpu-model.md.
-class SimDevice {
+class SimDevice : public Device {
  public:
-  // `timeline` may be null. `models` in the order that work units name them.
-  SimDevice(const DeviceSpec& device, const DeviceSpec& reference,
-            const std::vector<plan::Model>& models, Sharing sharing, record::Timeline* timeline);
-  ~SimDevice();
+  // `timeline` may be null.
+  SimDevice(const DeviceSpec& device, const DeviceSpec& reference, Sharing sharing,
+            record::Timeline* timeline);
+  ~SimDevice() override;
   SimDevice(const SimDevice&) = delete;
   SimDevice& operator=(const SimDevice&) = delete;
 
-  // Units may name this model from now on; in place of one of which no unit is left.
-  void set_model(std::int32_t index, const plan::Model& model);
+  std::unique_ptr<Loaded> load(ModelSpec model) override;
+  void install(std::int32_t index, std::unique_ptr<Loaded> loaded) override;
+  std::unique_ptr<Loaded> remove(std::int32_t) override { return std::make_unique<Loaded>(); }
+  Process prepare(const ProcessSpec& process) override;
+  TimeNs now() const override { return now_; }
+  bool tick(TimeNs until) override;
+  // Whether anything will still happen by itself.
+  bool busy() const override { return next_ns() != kNever; }
+  DeviceCounters counters() const override;
+
+  // ---- What prepare() and tick() are made of, for what needs them one by one.
+
+  void add_models(const std::vector<plan::Model>& models);
   // A process has its own hardware queues, `queues` of them (CUDA_DEVICE_MAX_CONNECTIONS).
   int add_process(int queues);
   // Streams map onto the process's queues in the order of their creation (rule 2). A lower
@@ -62,13 +74,10 @@ class SimDevice {
 
   const ModelCost& cost(int model) const { return models_[model]; }
   std::vector<SmArray::Usage> usage() const;
-  std::int64_t groups_placed() const;
-  std::int64_t events_sent() const { return events_sent_; }
 
  private:
   using OpId = std::int32_t;
   static constexpr OpId kNone = -1;
-
 
   enum class OpKind : std::uint8_t { kCopyIn, kKernel, kCopyOut };
   struct Op {
@@ -100,7 +109,7 @@ class SimDevice {
     bool used = false;
     OpId head = kNone, tail = kNone;
   };
-  struct Process {
+  struct QueueSet {  // of a process
     std::int32_t context;
     std::int32_t first_queue;
     std::int32_t queues;  // and those of graphs behind them
@@ -162,7 +171,7 @@ class SimDevice {
   Sharing sharing_;
   record::Timeline* timeline_;
   std::vector<ModelCost> models_;
-  std::vector<Process> processes_;
+  std::vector<QueueSet> processes_;
   std::vector<Stream> streams_;
   std::vector<std::deque<OpId>> queues_;
   std::vector<std::unique_ptr<Context>> contexts_;
@@ -176,6 +185,7 @@ class SimDevice {
   std::int64_t order_ = 0;
   std::int32_t active_ = 0;  // context whose time slice it is
   TimeNs slice_end_ns_ = 0;
+  TimeNs now_ = 0;  // of tick()
   std::int64_t events_sent_ = 0;
   double channel_free_us_ = 0;  // of the notifications' way to the host
 };

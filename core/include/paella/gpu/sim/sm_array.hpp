@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "paella/gpu/sim/winner_tree.hpp"
-#include "paella/gpu/spec.hpp"
+#include "paella/gpu/sim/kernel_cost.hpp"
 #include "paella/record/timeline.hpp"
 
 namespace paella::gpu::sim {

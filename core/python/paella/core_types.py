@@ -1,0 +1,78 @@
+"""What the compiled engine returns. It makes objects of these types itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Columns = dict[str, NDArray[Any]]
+
+
+class Handoff(msgspec.Struct, frozen=True):
+    """From a unit's end, as seen, to the next unit issued, in µs."""
+
+    count: int
+    p50: float
+    p99: float
+
+
+class Counters(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a run counted; None where its way of serving does not count it."""
+
+    dispatches: int | None = None
+    extra_kernels: int | None = None  # issued though they did not fit
+    host_cpu_us: float | None = None  # of the dispatcher, or of the threads that issue
+    elapsed_ns: int | None = None  # warm-up included
+    block_groups: int | None = None  # simulated: events of the GPU model
+    outputs_checked: int | None = None
+    without_output: int | None = None  # answers of a server that computes none
+    loop_gap_max_us: float | None = None  # longest turn of the loop, driver's calls left out
+    decision_ns_per_dispatch: float | None = None
+    handoff_us: Handoff | None = None
+    client_cpu_us: float | None = None
+    client_gap_max_us: float | None = None  # longest turn of the client's loop
+    processes: dict[str, Counters] | None = None  # by model, where each has a process
+
+    def as_dict(self) -> dict[str, Any]:
+        """Those that were counted, as plain values."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain
+
+
+class EngineResult(msgspec.Struct):
+    """A run: an entry for each job, in order of due times.
+
+    Times are ns from the run's start, -1 where a job never got so far. The timeline, where one was
+    recorded, is {"kernels": …, "blocks": …}, each with arrays of one length by column.
+    """
+
+    model: NDArray[np.int32]  # index in the specification's models
+    due_ns: NDArray[np.int64]
+    submitted_ns: NDArray[np.int64]
+    started_ns: NDArray[np.int64]  # first kernel
+    finished_ns: NDArray[np.int64]
+    counters: Counters = Counters()
+    timeline: dict[str, Columns] | None = None
+
+
+class TritonResult(EngineResult):
+    """A run through NVIDIA's server, with what its client measured of itself."""
+
+    cpu_us: float = 0.0  # of the client's thread
+    own_us: float = 0.0  # of it, in turns of its loop that sent or received something
+    ended_ns: NDArray[np.int64] = msgspec.field(default_factory=lambda: np.empty(0, np.int64))
+    gpu_late_us: float = 0.0  # that a simulated GPU was behind the wall clock, at most
+    late_us: NDArray[np.float64] = msgspec.field(default_factory=lambda: np.empty(0))
+
+
+class EngineInfo(msgspec.Struct, frozen=True):
+    """The GPU of an engine."""
+
+    dead: bool  # it has failed in this process
+    name: str
+    compute_capability: str
+    driver_version: int
+    sms: int  # of the partition, if it is one

@@ -1,0 +1,223 @@
+"""What crosses into the engine: a resolved run, as JSON text.
+
+The engine reads the fields that its structs list (core/include/paella) and passes over the others,
+which describe. `digest` is of what it reads: two runs with the same digest have the same rows.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from paella import _core
+from paella.plan import Plan
+from paella.schema import Count, Device, NonNegative, Positive, Run, Seed, Size, Strict, System
+from paella.schema.base import doc
+from paella.schema.profile import Kernel, Model
+
+
+class BlockShape(Strict, frozen=True):
+    """What one block of a kernel asks of its SM."""
+
+    threads: Count
+    regs_per_thread: Size
+    smem_bytes: Size  # static and dynamic
+
+
+class KernelSpecification(Strict, frozen=True):
+    """A kernel as scheduling and the simulated GPU see it."""
+
+    name: str
+    blocks: Count  # of the whole grid
+    shape: BlockShape
+    duration_ns: Size  # alone on the profile's device, in place in its model
+    load: NonNegative  # share of an SM's rate that one block takes there; 0: not measured
+
+    @classmethod
+    def of(cls, kernel: Kernel) -> KernelSpecification:
+        shape = BlockShape(kernel.threads, kernel.regs, kernel.smem)
+        duration_ns = round(kernel.in_place_us * 1e3)
+        return cls(kernel.name, kernel.blocks, shape, duration_ns, kernel.load)
+
+
+class ModelSpecification(Strict, frozen=True):
+    """A model: kernels in order, and the bytes copied in before and out after them."""
+
+    name: str
+    kernels: list[KernelSpecification]
+    input_bytes: Size
+    output_bytes: Size
+    weights_bytes: Size
+    arena_bytes: Size
+
+    @classmethod
+    def of(cls, name: str, model: Model) -> ModelSpecification:
+        return cls(
+            name,
+            [KernelSpecification.of(kernel) for kernel in model.kernels],
+            model.input_bytes,
+            model.output_bytes,
+            model.weights_bytes,
+            model.arena_bytes,
+        )
+
+
+class Arrivals(Strict, frozen=True):
+    """Jobs that an arrival process generates."""
+
+    proportions: list[Positive]  # of the mix's models
+    process: Literal["lognormal", "exponential", "batch"]
+    iat_us: NonNegative
+    sigma: NonNegative
+    jobs: Count
+    seed: Seed
+    rescale: bool
+
+
+class JobList(Strict, frozen=True):
+    """Jobs as a list, in the order of their due times."""
+
+    model: list[Size]  # index in the specification's models
+    due_ns: list[Size]  # from the run's start
+
+
+class Specification(Strict, frozen=True):
+    """Everything that the rows of a run depend on, but for the engine itself."""
+
+    device: Device
+    reference: Device  # the device that the models' kernels were measured on
+    models: list[ModelSpecification]
+    instances: list[Count]  # of each model
+    cap: Count  # jobs in flight
+    system: System
+    arrivals: Arrivals | None = None  # either of the two says which jobs there are;
+    jobs: JobList | None = None  # in a closed loop their due times do not count
+    clients: Count | None = None  # of a closed loop
+    think_us: NonNegative = 0.0
+    timeline: bool = False
+
+    def text(self) -> bytes:
+        """As the engine takes it."""
+        return msgspec.json.encode(self)
+
+
+class ServerSpecification(Strict, frozen=True):
+    """On what and how a server serves clients in other processes."""
+
+    backend: Literal["null", "sim", "cuda"]
+    device: Device
+    reference: Device
+    system: System
+    instances: Annotated[Count, doc("Of all models that are there at a time.")]
+    watchdog_s: Positive
+    gpu: Size  # ordinal
+    partition_sms: Size  # > 0: of a partition of so many SMs
+
+    def text(self) -> bytes:
+        return msgspec.json.encode(self)
+
+
+class PlanFiles(Strict, frozen=True):
+    """A launch plan, and where the files are that a GPU loads."""
+
+    name: str  # of the model
+    plan: Plan
+    plain: str  # cubins
+    instrumented: str
+    weights: str  # empty: the plan has none
+
+    def text(self) -> bytes:
+        return msgspec.json.encode(self)
+
+
+def specification(run: Run) -> Specification:
+    """A run as the engine takes it."""
+    spec, mix = run.spec, run.mix
+    return Specification(
+        device=run.device,
+        reference=run.reference,
+        models=[ModelSpecification.of(m.model, run.profile.models[m.model]) for m in mix.models],
+        instances=[entry.instances for entry in mix.models],
+        cap=run.cap,
+        system=run.system,
+        arrivals=None if run.trace_text is not None else _arrivals(run),
+        jobs=None if run.trace_text is None else _traced(run, run.trace_text),
+        clients=spec.clients,
+        think_us=spec.think_us,
+        timeline=spec.timeline,
+    )
+
+
+def _arrivals(run: Run) -> Arrivals:
+    spec = run.spec
+    # A closed loop takes the models in the order of a trace; its clients decide when.
+    process = "batch" if spec.arrival == "closed-loop" or spec.iat_us == 0 else spec.arrival
+    return Arrivals(
+        proportions=[entry.proportion for entry in run.mix.models],
+        process=process,
+        iat_us=0.0 if process == "batch" else spec.iat_us,
+        sigma=spec.sigma,
+        jobs=spec.jobs,
+        seed=spec.seed,
+        rescale=spec.rescale,
+    )
+
+
+def _traced(run: Run, text: str) -> JobList:
+    spec = run.spec
+    trace = _core.Trace.parse(text, models=len(run.mix.models), name=str(spec.trace))
+    if spec.rescale:
+        trace = trace.rescaled(spec.iat_us)
+    return JobList(trace.model.tolist(), (trace.due_us * 1e3).round().astype("int64").tolist())
+
+
+# ---- what identifies a run
+
+
+def engine_build() -> str:
+    """Version and build of the compiled engine."""
+    return f"{_core.engine_version} {_module_sha256()[:8]}"
+
+
+@functools.cache
+def _module_sha256() -> str:
+    return _file_sha256(Path(_core.__file__))
+
+
+def digest(run: Run, *, policy: Any = None, plans: str | Path | None = None) -> str:
+    """Identifies the rows of a run: equal exactly if nothing that they depend on differs.
+
+    That is the specification as the engine reads it, the engine's build, the source of a `policy`
+    written in Python, and on a GPU the launch plans in the folder `plans`. A plan's file has the
+    digests of its kernels and weights in it. Descriptions do not count.
+    """
+    parts = [engine_build(), run.spec.backend, _core.canonical(specification(run).text())]
+    if run.system.server is not None and run.spec.backend != "sim":
+        parts.append(msgspec.json.encode(run.system.server, order="deterministic").decode())
+    if policy is not None:
+        parts.append(policy_source(policy))
+    if run.spec.backend == "cuda" and plans is not None:
+        parts += [_file_sha256(Path(plans, m.model, "plan.json")) for m in run.mix.models]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+
+
+def policy_source(policy: Any) -> str:
+    """The text of a policy's module and its options; of one of the engine's, name and options."""
+    if isinstance(policy, _core.Policy):
+        return f"{policy.name} {sorted(policy.options.items())}"
+    kind = type(policy)
+    try:
+        source = inspect.getsource(inspect.getmodule(kind) or kind)
+    except (OSError, TypeError):  # typed at a prompt: the code itself
+        methods = [getattr(kind, name).__code__ for name in ("push", "pop", "peek", "__len__")]
+        source = "".join(f"{code.co_code.hex()} {code.co_consts!r}" for code in methods)
+    return f"{kind.__qualname__} {sorted(vars(policy).items())!r} {source}"
