@@ -2,6 +2,7 @@
 #include "convert.hpp"
 #include "paella/engine/simulate.hpp"
 #include "run_spec.hpp"
+#include "version.hpp"
 
 namespace paella::bindings {
 namespace {
@@ -42,8 +43,8 @@ py::list admission_list() {
 }  // namespace
 
 void bind_engine(py::module_& m) {
-  m.attr("engine_version") = PAELLA_ENGINE_VERSION;
-  m.attr("git_revision") = PAELLA_GIT_REVISION;
+  m.attr("engine_version") = engine_version();
+  m.attr("git_revision") = git_revision();
   m.def("simulate", &simulate, py::arg("spec"),
         "Run a complete specification (see paella.simulation) on the simulated GPU.");
   m.def("admissions", &admission_list, "Known admissions with their options.");
