@@ -281,7 +281,8 @@ def _triton_arguments(add: Add) -> None:
     _json(add)
 
 
-COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], Callable, str]] = {
+Command = tuple[Callable[[argparse.Namespace], int | None], Callable[[Add], None], str]
+COMMANDS: dict[str, Command] = {
     "systems": (commands.systems, _json, "systems: ways to serve"),
     "models": (commands.models, _models_arguments, "models of a kernel profile"),
     "devices": (commands.devices, _json, "GPUs, and how each is known"),

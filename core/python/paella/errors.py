@@ -33,6 +33,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"; there is {', '.join(known)}" if known else ""
 
 
-def unknown(what: str, name: str, known: Iterable[str], error: type[PaellaError] = ConfigError):
+def unknown(
+    what: str, name: str, known: Iterable[str], error: type[PaellaError] = ConfigError
+) -> PaellaError:
     """The error for a name that is not among the known ones."""
     return error(f"unknown {what} {name}{suggestion(name, known)}")

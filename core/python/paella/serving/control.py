@@ -235,7 +235,9 @@ class ControlServer:
                 raise
             self._send(connection, protocol.packet(Kind.REFUSED, number, _sentence(e)))
 
-    def _answer(self, connection: _Connection, kind: Kind, number: int, fields: tuple) -> None:
+    def _answer(
+        self, connection: _Connection, kind: Kind, number: int, fields: tuple[Any, ...]
+    ) -> None:
         def reply(kind: Kind, body: bytes = b"", *descriptors: int) -> None:
             try:
                 self._send(connection, protocol.packet(kind, number, body), descriptors)
