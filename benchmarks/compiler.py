@@ -214,7 +214,17 @@ def print_table(title, header, rows):
         print("  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(cells)))
 
 
+def all_instrumented():
+    return [instrumented(how, level) for how in PLAIN for level in LEVELS]
+
+
 def report(models):
+    report_whole(models)
+    report_instrumented(models)
+    report_errors(models)
+
+
+def report_whole(models):
     print_table(
         "Whole models, ms: median (least..most)",
         ["model", "kernels", *PYTORCH, *PLAIN.values(), "graph / PyTorch"],
@@ -233,7 +243,9 @@ def report(models):
     mean = statistics.geometric_mean(ratios.values())
     print(f"geometric mean of {len(ratios)} ratios {mean:.3f}, worst {ratios[worst]:.3f} ({worst})")
 
-    noting = [instrumented(how, level) for how in PLAIN for level in LEVELS]
+
+def report_instrumented(models):
+    noting = all_instrumented()
     print_table(
         "Instrumented against plain in the same way, %: median (least..most)",
         ["model", *noting],
@@ -251,9 +263,11 @@ def report(models):
         if m["late_blocks"]:
             print(f"{name}: the ring was full for {m['late_blocks']} blocks")
 
+
+def report_errors(models):
     groups = {
         "plain": list(PLAIN.values()),
-        "instrumented": noting,
+        "instrumented": all_instrumented(),
         "PyTorch": list(OPPONENTS),
         "PyTorch folded": ["PyTorch folded"],
     }

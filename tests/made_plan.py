@@ -39,6 +39,19 @@ def expected(x: np.ndarray, kernels: int) -> np.ndarray:
     return x
 
 
+def ref(space: str, offset: int = 0) -> dict:
+    return {"space": space, "offset": offset, "bytes": 4 * N}
+
+
+def launch(i: int, last: bool) -> dict:
+    source = ref("input0") if i == 0 else ref("arena", (i + 1) % 2 * 256)
+    target = ref("output0") if last else ref("arena", i % 2 * 256)
+    symbol = "big" if last else "step"
+    grid = [40, 1, 1] if last else [3 + 8 * (i % 2), 1, 1]
+    block, args = [32, 1, 1], [source, ref("weights"), target]
+    return {"name": f"k{i}", "symbol": symbol, "grid": grid, "block": block, "args": args}
+
+
 def write_plan(
     folder: Path,
     kernels: int = 3,
@@ -54,19 +67,6 @@ def write_plan(
     files = {kind: f"{arch}/{kind}.cubin" for kind in ("plain", "instrumented", "chained")}
     for kind, file in files.items():
         (folder / file).write_text(kind)
-
-    def ref(space: str, offset: int = 0) -> dict:
-        return {"space": space, "offset": offset, "bytes": 4 * N}
-
-    def launch(i: int) -> dict:
-        big = i == kernels - 1
-        source = ref("input0") if i == 0 else ref("arena", (i + 1) % 2 * 256)
-        target = ref("output0") if big else ref("arena", i % 2 * 256)
-        symbol = "big" if big else "step"
-        grid = [40, 1, 1] if big else [3 + 8 * (i % 2), 1, 1]
-        block, args = [32, 1, 1], [source, ref("weights"), target]
-        return {"name": f"k{i}", "symbol": symbol, "grid": grid, "block": block, "args": args}
-
     resources = {"regs": 40, "smem": 0, "local": 0}
     by_kind: dict[str, dict] = {"plain": resources, "instrumented": resources | {"regs": 44}}
     by_kind["chained"] = resources | {"regs": 41}
@@ -81,7 +81,7 @@ def write_plan(
         "weights_bytes": 4 * N,
         "weights_sha256": sha256(WEIGHT.tobytes()).hexdigest(),
         "arena_bytes": 512,
-        "kernels": [launch(i) for i in range(kernels)],
+        "kernels": [launch(i, i == kernels - 1) for i in range(kernels)],
         "archs": {
             arch: {
                 **files,

@@ -121,7 +121,9 @@ def made_spec(system, jobs, gap_us=30, models=MODELS, instances=INSTANCES, cap=N
         cap=cap,
         system=replace(wanted.system, streams=streams),
         arrivals=None,
-        jobs=JobList([i % len(models) for i in range(jobs)], [i * gap_us * 1000 for i in range(jobs)]),
+        jobs=JobList(
+            [i % len(models) for i in range(jobs)], [i * gap_us * 1000 for i in range(jobs)]
+        ),
     )
 
 

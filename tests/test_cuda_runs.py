@@ -180,7 +180,12 @@ def test_the_last_attempt_counts_even_if_disturbed(paella, monkeypatch):
             "Triton is modelled: it is for simulation only",
         ),
         ("MPS", ("--set", "sharing=time-slices"), "made", "MPS: on a GPU several processes share"),
-        ("CUDA-MS", ("--set", "threads=per-instance"), "made", "CUDA-MS: on a GPU one thread of a process"),
+        (
+            "CUDA-MS",
+            ("--set", "threads=per-instance"),
+            "made",
+            "CUDA-MS: on a GPU one thread of a process",
+        ),
         ("Paella", ("--timeline",), "made", "a timeline is recorded in simulation only"),
         ("Paella", (), "guess", "device guess is extrapolated: it is for simulation only"),
         ("Paella", ("--cores", "99999"), "made", "--cores 99999: this process may not use"),

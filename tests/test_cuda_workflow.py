@@ -8,7 +8,7 @@ import yaml
 from made_hardware import write_folder
 from test_driver import build_fake, fake  # noqa: F401 - fixtures
 from test_mps import CONTROL, left_running
-from test_workflow import ROOT, copied
+from workflow_tools import ROOT, copied
 
 from paella.hardware import mps
 from paella.results import read_run

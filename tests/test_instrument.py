@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-import shutil
 import subprocess
 
 import numpy as np
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from paella.compiler.chain import chain
 from paella.compiler.instrument import InstrumentError, instrument, notify_source
+from paella.compiler.nvcc import NvccError, find_nvcc
 from paella.gpu.notes import Message, NoteReader, NotesError, _Layout
 from paella.plan import Launch
 
@@ -137,11 +137,13 @@ def test_any_text_is_instrumented_or_refused(text):
 
 def nvcc_resources(tmp_path, source, arch):
     """(registers, spilled bytes) of each kernel in a cubin made of the source."""
-    if not shutil.which("nvcc"):
-        pytest.skip("no nvcc on PATH")
+    try:
+        nvcc = str(find_nvcc())
+    except NvccError as e:
+        pytest.skip(str(e))
     path = tmp_path / "module.cu"
     path.write_text(source)
-    command = ["nvcc", "-w", "-O3", "-cubin", f"-arch={arch}", "--resource-usage", path.name]
+    command = [nvcc, "-w", "-O3", "-cubin", f"-arch={arch}", "--resource-usage", path.name]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return {

@@ -132,44 +132,49 @@ def steps(programs, state):
                 rest = buffer[:i] + buffer[i + 1 :]
                 changed = dict(memory) | {place: value}
                 yield after(buffer=rest, memory=tuple(sorted(changed.items())))
-        if at == len(program.code):
-            continue
-        op, *args = program.code[at]
-        r = dict(zip(program.registers, registers, strict=True))
+        if at < len(program.code):
+            change = executed(program, who, processors[who], memory, bells)
+            if change is not None:
+                yield after(**{"at": at + 1} | change)
 
-        def put(name, value, r=r, program=program):
-            return tuple((r | {name: value})[n] for n in program.registers)
 
-        if op == "store":
-            entry = (args[0](r), args[1](r), args[2])
-            yield after(at=at + 1, buffer=(*buffer, entry))
-        elif op == "load":
-            place = args[1](r)
-            own = [value for p, value, _ in buffer if p == place]
-            value = own[-1] if own else dict(memory).get(place, 0)
-            yield after(at=at + 1, registers=put(args[0], value))
-        elif op == "set":
-            yield after(at=at + 1, registers=put(args[0], args[1](r)))
-        elif op == "fence":
-            if not buffer:
-                yield after(at=at + 1)
-        elif op == "exchange":
-            if not buffer:
-                changed = dict(memory)
-                old, changed[args[1]] = changed.get(args[1], 0), 0
-                new = tuple(sorted(changed.items()))
-                yield after(at=at + 1, registers=put(args[0], old), memory=new)
-        elif op == "branch":
-            yield after(at=program.labels[args[1]] if args[0](r) else at + 1)
-        elif op == "ring":
-            yield after(at=at + 1, bells=tuple(sorted({*bells, args[0]})))
-        elif op == "hear":
-            if args[0] in bells:
-                yield after(at=at + 1, bells=tuple(b for b in bells if b != args[0]))
-        elif op == "require":
-            if not args[0](r):
-                raise FoundError(f"{('client', 'server')[who]} reads {r}")
-            yield after(at=at + 1)
+def executed(program, who, processor, memory, bells):
+    """What a processor's next operation changes; None where it has to wait."""
+    at, registers, buffer = processor
+    op, *args = program.code[at]
+    r = dict(zip(program.registers, registers, strict=True))
+
+    def put(name, value):
+        return tuple((r | {name: value})[n] for n in program.registers)
+
+    if op == "store":
+        return {"buffer": (*buffer, (args[0](r), args[1](r), args[2]))}
+    if op == "load":
+        place = args[1](r)
+        own = [value for p, value, _ in buffer if p == place]
+        return {"registers": put(args[0], own[-1] if own else dict(memory).get(place, 0))}
+    if op == "set":
+        return {"registers": put(args[0], args[1](r))}
+    if op == "branch":
+        return {"at": program.labels[args[1]] if args[0](r) else at + 1}
+    if op == "ring":
+        return {"bells": tuple(sorted({*bells, args[0]}))}
+    if op == "hear":
+        return {"bells": tuple(b for b in bells if b != args[0])} if args[0] in bells else None
+    if op == "require":
+        if not args[0](r):
+            raise FoundError(f"{('client', 'server')[who]} reads {r}")
+        return {}
+    if buffer:  # a fence, and with it an exchange, waits until all stores have left
+        return None
+    return exchanged(memory, args[1], put, args[0]) if op == "exchange" else {}
+
+
+def exchanged(memory, place, put, register):
+    """The word at `place` in a register, and 0 in its place."""
+    changed = dict(memory)
+    old, changed[place] = changed.get(place, 0), 0
+    return {"registers": put(register, old), "memory": tuple(sorted(changed.items()))}
 
 
 def explore(left_out=(), requests=2, capacity=1):

@@ -3,7 +3,6 @@
 Needs the server in the cache (paella triton install); skipped with a reason where it is not.
 """
 
-import json
 import os
 import re
 import shutil
@@ -11,62 +10,28 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+import triton_tools
 import yaml
-from made_hardware import write_folder
-from msgspec.structs import replace
 from test_driver import build_fake, fake  # noqa: F401 - fixtures
-from test_workflow import ROOT, copied
+from triton_tools import CACHE, GONE_S, cache_of_one, left, needs_server, nothing_left
+from workflow_tools import ROOT, copied
 
 from paella import _core
 from paella.config import Config, resolve
 from paella.results import read_run
 from paella.schema import RunSpec
-from paella.specification import JobList, specification
+from paella.specification import specification
 from paella.triton import install, releases
-from paella.triton.repository import DESCRIPTION, Setting, write_repository
-from paella.triton.run import backends
-from paella.triton.server import Server, healthy
 
-CACHE = os.environ.get("PAELLA_CACHE") or str(releases.cache().parent)
-SANITIZED = "lib" in os.environ.get("LD_PRELOAD", "")
-GONE_S = 15.0
+made = triton_tools.made  # a fixture
 
-needs_server = [
-    pytest.mark.skipif(SANITIZED, reason="NVIDIA's server does not run under sanitizers"),
-    pytest.mark.skipif(
-        install.installed(releases.DEFAULT) is None,
-        reason=f"Triton {releases.DEFAULT} is not installed: paella triton install",
-    ),
-]
+
 pytestmark = needs_server
-
-
-def left(folder):
-    """Processes that know this test's folder, and what runs leave in memory and in files."""
-    found = [str(p) for where in ("/dev/shm", folder) for p in Path(where).glob("paella-triton-*")]
-    for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            command = (path / "cmdline").read_bytes()  # a zombie has none
-            if str(folder).encode() in command and path.name != str(os.getpid()):
-                found.append(command.decode().replace("\0", " "))
-    return found
-
-
-def nothing_left(folder):
-    end = time.monotonic() + GONE_S
-    while left(folder) and time.monotonic() < end:
-        time.sleep(0.05)
-    return left(folder) == []
-
-
-@pytest.fixture
-def made(tmp_path):
-    return write_folder(tmp_path / "made")
 
 
 @pytest.fixture
@@ -299,115 +264,3 @@ def test_the_workflow_installs_serves_and_goes_on(tmp_path, made, fake):  # noqa
     assert [run.parent.name for run in runs] == ["Triton"] * 2
     assert read_run(runs[0]).provenance["triton"]["execute"] == "cuda"
     assert nothing_left(tmp_path / "models")
-
-
-# ---- the backend, and servers that stay
-
-
-def cache_of_one(folder):
-    """A cache with the default release only."""
-    (folder / "triton").mkdir(parents=True)
-    release = folder / "triton" / releases.DEFAULT
-    release.symlink_to(Path(CACHE) / "triton" / releases.DEFAULT)
-    return folder
-
-
-@contextmanager
-def serving(tmp_path, made, setting, change=lambda text: text):
-    run = resolve(RunSpec(system="Triton", device="made", mix="both", jobs=30), Config(made[0]))
-    tensors = write_repository(tmp_path / "models", run, setting)
-    description = tmp_path / "models" / DESCRIPTION
-    description.write_text(change(description.read_text()))
-    with Server(releases.DEFAULT, tmp_path / "models", tmp_path, backends=backends()) as server:
-        options = {"port": server.grpc_port, "connections": 2, "in_band": False, "spin": False}
-        options |= {"cpu": -1, "seed": 1, "watchdog_s": 20.0, "expected": []}
-
-        def load(models=None, only=None):
-            of = [(t.model, t.inputs, t.outputs) for t in models or tensors]
-            spec = specification(run)
-            if only is not None:  # jobs are all of this model
-                _, due_ns = _core.jobs(spec.text())
-                of = of[only : only + 1]
-                spec = replace(
-                    spec,
-                    models=spec.models[only : only + 1],
-                    instances=spec.instances[only : only + 1],
-                    arrivals=None,
-                    jobs=JobList([0] * len(due_ns), due_ns.tolist()),
-                )
-            return _core.triton_load(spec.text(), of, **options)
-
-        yield server, load
-
-
-def test_a_model_that_fails_takes_nothing_down(tmp_path, made):
-    failing = Setting(execute="empty", fail_model="large")
-    with serving(tmp_path, made, failing) as (server, load):
-        for _ in range(2):
-            with pytest.raises(_core.Error, match=r"refuses a request of large .*is made to fail"):
-                load()
-            assert healthy(server.http_port)
-        assert load(only=0).counters.outputs_checked == 30
-
-
-def test_what_the_backend_cannot_run_does_not_start(tmp_path, made):
-    from paella.triton.releases import TritonError
-
-    changes = {
-        "execute: unknown value tpu": lambda text: text.replace('"empty"', '"tpu"'),
-        "does not describe model small": lambda text: text.replace('"small"', '"other"'),
-        "models.1.instances: expected a whole": lambda text: text.replace(
-            '"instances":3', '"instances":null'
-        ),
-        "seed is missing": lambda text: text.replace('"seed":1,', ""),
-    }
-    for reason, change in changes.items():
-        with (
-            pytest.raises(TritonError, match="does not start: ") as caught,
-            serving(tmp_path / reason.split()[-1], made, Setting(execute="empty"), change),
-        ):
-            pass
-        assert "\n" not in str(caught.value)
-        log = (tmp_path / reason.split()[-1] / "server.log").read_text()
-        assert reason in log
-
-
-def test_a_request_of_another_size_is_refused_by_the_server(tmp_path, made):
-    with serving(tmp_path, made, Setting(execute="empty")) as (server, load):
-        run = resolve(RunSpec(system="Triton", device="made", mix="both"), Config(made[0]))
-        tensors = write_repository(tmp_path / "other", run, Setting(execute="empty"))
-        wrong = [replace(t, inputs=[size * 2 for size in t.inputs]) for t in tensors]
-        with pytest.raises(_core.Error, match="the Triton server refuses a request"):
-            load(wrong)
-        assert healthy(server.http_port)
-
-
-def test_a_server_that_stays(tmp_path, made):
-    def paella(*arguments, status=0):
-        done = subprocess.run(
-            [sys.executable, "-m", "paella.cli", "triton", *map(str, arguments)],
-            env=os.environ | {"PAELLA_CACHE": str(tmp_path / "cache")},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert done.returncode == status, done.stderr
-        if status:
-            return done.stderr.strip()
-        return json.loads(done.stdout) if "--json" in arguments else done.stdout
-
-    cache_of_one(tmp_path / "cache")
-    of = ("--config", made[0], "--device", "made", "--mix", "both", "--execute", "empty")
-    one = paella("start", *of, "--json")
-    try:
-        assert healthy(one["http_port"])
-        taken = paella("start", *of, "--grpc-port", one["grpc_port"], status=2)
-        assert taken == f"paella: port {one['grpc_port']} is already in use, or not to be had"
-        (listed,) = paella("status", "--json")["servers"]
-        assert listed == {"healthy": True, "server": one}
-    finally:
-        assert paella("stop") == "stopped: 1\n"
-    assert not healthy(one["http_port"])
-    assert paella("status", "--json")["servers"] == []
-    assert nothing_left(tmp_path)

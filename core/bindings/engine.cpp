@@ -3,6 +3,7 @@
 #include "paella/plan/occupancy.hpp"
 #include "results.hpp"
 #include "specification.hpp"
+#include "version.hpp"
 
 namespace paella::bindings {
 namespace {
@@ -46,8 +47,8 @@ py::list admission_list() {
 }  // namespace
 
 void bind_engine(py::module_& m) {
-  m.attr("engine_version") = PAELLA_ENGINE_VERSION;
-  m.attr("git_revision") = PAELLA_GIT_REVISION;
+  m.attr("engine_version") = engine_version();
+  m.attr("git_revision") = git_revision();
   m.def("simulate", &simulate, py::arg("specification"), py::arg("policy") = py::none(),
         "Runs a specification on the simulated GPU. `policy` takes the place of the system's.");
   m.def("jobs", &jobs, py::arg("specification"),

@@ -168,15 +168,17 @@ def present(paths, summaries: dict[str, dict[str, pd.DataFrame]]) -> dict[str, d
     return {device: about for device, about in found.items() if {about["date"]} == dates[device]}
 
 
+def tables(paths, suffix: str = "") -> dict[str, dict[str, pd.DataFrame]]:
+    """CSV files by device, and by name without `suffix`."""
+    return {
+        device: {name.removesuffix(suffix): pd.read_csv(path) for name, path in own.items()}
+        for device, own in by_device(paths).items()
+    }
+
+
 def main(job) -> None:
-    summaries = {
-        device: {name: pd.read_csv(path) for name, path in own.items()}
-        for device, own in by_device(job.input.summaries).items()
-    }
-    compared = {
-        device: {name.removesuffix("_errors"): pd.read_csv(path) for name, path in own.items()}
-        for device, own in by_device(job.input.errors).items()
-    }
+    summaries = tables(job.input.summaries)
+    compared = tables(job.input.errors, "_errors")
     table = verdicts(job.input.sides)
     with replacing(job.output.claims) as temporary:
         table.to_csv(temporary)
@@ -214,9 +216,9 @@ def main(job) -> None:
         colours=judge_claims.COLOURS,
         errors=far,
         repeated={
-            device: repeated(summaries[device][name.removesuffix(AGAIN)], pd.read_csv(path))
-            for device, own in by_device(job.input.again).items()
-            for name, path in own.items()
+            device: repeated(summaries[device][name], again)
+            for device, own in tables(job.input.again, AGAIN).items()
+            for name, again in own.items()
             if device in about
         },
     )

@@ -88,7 +88,15 @@ def _numbers(line: str, where: str, columns: int) -> list[float]:
     return values
 
 
-def _summaries(values, groups, first, source, system, mix, sigma) -> list[Summary]:
+def _summaries(
+    values: list[float],
+    groups: list[str],
+    first: str,
+    source: str,
+    system: str,
+    mix: str,
+    sigma: float,
+) -> list[Summary]:
     x, jobs, elapsed = values[:3]
     rows = []
     for i, group in enumerate(groups):

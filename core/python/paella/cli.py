@@ -108,7 +108,7 @@ def _arrivals_arguments(add: Add) -> None:
 
 def _run_arguments(add: Add) -> None:
     _run_fields(add, "RUN")
-    add("--spec", metavar="FILE", help="all of these as one YAML or JSON mapping; -: standard input")
+    add("--spec", metavar="FILE", help="these as one mapping, YAML or JSON; -: standard input")
     add(
         "--path",
         choices=("server", "in-process"),
@@ -254,7 +254,8 @@ def _triton_arguments(add: Add) -> None:
     _json(add)
 
 
-COMMANDS: dict[str, tuple[Callable[[argparse.Namespace], int | None], Callable, str]] = {
+Command = tuple[Callable[[argparse.Namespace], int | None], Callable[[Add], None], str]
+COMMANDS: dict[str, Command] = {
     "systems": (commands.systems, _json, "systems: ways to serve"),
     "models": (commands.models, _models_arguments, "models of a kernel profile"),
     "devices": (commands.devices, _json, "GPUs, and how each is known"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from paella import statistics
 from paella.errors import PaellaError
@@ -122,16 +123,17 @@ def _paired(a: Result, b: Result) -> bool:
     return np.array_equal(a.due_ns, b.due_ns) and np.array_equal(a.model, b.model)
 
 
-def _over_seeds(replicates: np.ndarray) -> np.ndarray:
+def _over_seeds(replicates: NDArray[np.float64]) -> NDArray[np.float64]:
     """Means over resampled seeds, each with one of its replicates: one row per seed comes in."""
     seeds, count = replicates.shape
     if seeds == 1:
-        return replicates[0]
+        return replicates.reshape(count)
     pick = np.random.default_rng(2).integers(seeds, size=(seeds, count))
-    return replicates[pick, np.arange(count)].mean(axis=0)
+    means: NDArray[np.float64] = replicates[pick, np.arange(count)].mean(axis=0)
+    return means
 
 
-def _replicates(run: Result, seed: int) -> dict[tuple[str, str], tuple[float, np.ndarray]]:
+def _replicates(run: Result, seed: int) -> dict[tuple[str, str], tuple[float, NDArray[np.float64]]]:
     """(model, statistic) -> its value and its bootstrap replicates."""
     done = statistics.finished(run)
     latency, model = statistics.latency_us(run), run.model[done]

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from paella.errors import ConfigError, suggestion, unknown
+from paella.files import package_file
 from paella.reading import decode, decode_json, parse_yaml, read_text, read_yaml
 from paella.schema import Device, Mix, Model, Profile, Run, RunSpec, System
 
@@ -31,7 +32,7 @@ def find_folder(folder: str | Path | None = None) -> Path:
             raise ConfigError(f"{given} is no configuration folder: it has no devices/")
         return Path(given)
     here = Path("config")
-    return here if (here / "devices").is_dir() else Path(__file__).parent / "config"
+    return here if (here / "devices").is_dir() else package_file("config")
 
 
 class Config:

@@ -1,4 +1,4 @@
-"""Output files appear whole or not at all."""
+"""Files of the package, and output files, which appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from paella.errors import ResultError
+
+
+def package_file(name: str) -> Path:
+    """The file or folder `name` of the package.
+
+    An editable install has two folders: that of the sources, and that of what is built.
+    """
+    import paella
+
+    found = (Path(folder) / name for folder in paella.__path__)
+    return next((path for path in found if path.exists()), Path(__file__).with_name(name))
 
 
 def _beside(path: Path) -> Path:

@@ -15,6 +15,7 @@ instrumented kernel takes three arguments more (core/cuda/notify.cuh), a chained
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal, get_args
@@ -40,7 +41,7 @@ class PlanError(PaellaError):
     """A launch plan that is missing, damaged or inconsistent: file, and what is wrong."""
 
 
-class Ref(Strict):
+class Ref(Strict, frozen=True):
     """Bytes of one of a job's memories: `weights`, `arena`, `input0` …, `output0` …"""
 
     space: Annotated[str, Meta(pattern=r"^(weights|arena|input\d+|output\d+)$")]
@@ -48,7 +49,7 @@ class Ref(Strict):
     bytes: Count
 
 
-class Tensor(Strict):
+class Tensor(Strict, frozen=True):
     """An input or output of the model, row-major."""
 
     name: str
@@ -57,7 +58,7 @@ class Tensor(Strict):
     at: Ref
 
 
-class Launch(Gridded):
+class Launch(Gridded, frozen=True):
     """One kernel of the chain."""
 
     name: str
@@ -68,7 +69,7 @@ class Launch(Gridded):
     dynamic_smem: Size = 0
 
 
-class Resources(Strict):
+class Resources(Strict, frozen=True):
     """What a block of a compiled kernel takes, as the assembler says."""
 
     regs: Size  # per thread
@@ -76,7 +77,7 @@ class Resources(Strict):
     local: Size  # spills and stack, bytes per thread
 
 
-class Arch(Strict):
+class Arch(Strict, frozen=True):
     """The compiled kernels for one architecture; paths are relative to the plan's folder."""
 
     plain: str
@@ -86,7 +87,7 @@ class Arch(Strict):
     resources: dict[str, dict[Kind, Resources]]  # by symbol
 
 
-class Source(Strict):
+class Source(Strict, frozen=True):
     file: str
     sha256: str
 
@@ -163,7 +164,7 @@ def _check(plan: Plan, where: str) -> None:
             _check_ref(plan, t.at, f"{where}: {kind}s.{i}")
             _check_tensor(t, f"{where}: {kind}s.{i}")
     for arch, compiled in plan.archs.items():
-        described = {"sha256": compiled.sha256}
+        described: dict[str, Mapping[Kind, object]] = {"sha256": compiled.sha256}
         described |= {f"resources.{s}": r for s, r in compiled.resources.items()}
         for key, kinds in described.items():
             for kind in get_args(Kind):

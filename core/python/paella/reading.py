@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import yaml
 
 from paella.errors import ConfigError, suggestion
+
+if TYPE_CHECKING:
+    from msgspec import inspect
 
 T = TypeVar("T")
 
@@ -24,11 +27,17 @@ def read_text(path: str | Path, what: str = "configuration") -> str:
         raise ConfigError(f"cannot read the {what} {path}: {e.strerror}") from None
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+if TYPE_CHECKING:
+    _Base = yaml.SafeLoader
+else:
+    _Base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_Base):
     """YAML where 1e6 is a number and a key given twice is an error."""
 
-    def construct_mapping(self, node, deep=False):
-        mapping = super().construct_mapping(node, deep)
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         if len(mapping) < len(node.value):
             keys = [self.construct_object(k) for k, _ in node.value]
             twice = next((k for k in keys if keys.count(k) > 1), None)
@@ -85,9 +94,7 @@ def _refuse_non_finite(value: Any, where: str, key: str) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{where}: {key}: {value} is not a finite number")
     items = value.items() if isinstance(value, dict) else ()
-    if isinstance(value, list):
-        items = enumerate(value)
-    for k, v in items:
+    for k, v in enumerate(value) if isinstance(value, list) else items:
         _refuse_non_finite(v, where, f"{key}.{k}".lstrip("."))
 
 
@@ -96,22 +103,22 @@ def _refuse_non_finite(value: Any, where: str, key: str) -> None:
 
 def _sentence(error: msgspec.ValidationError, kind: type, where: str, key: str) -> str:
     message, _, path = str(error).partition(" - at ")
-    steps = re.findall(r"\.([\w-]+)|\[([^]]*)\]", path.split("`$", 1)[-1].rstrip("`"))
-    steps = [name or index for name, index in steps]
+    found = re.findall(r"\.([\w-]+)|\[([^]]*)\]", path.split("`$", 1)[-1].rstrip("`"))
+    steps = [name or index for name, index in found]
     at = ".".join([*([key] if key else []), *(s for s in steps if s != "...")])
-    quoted = re.search(r"(?:field `|value ')(.*?)[`']$", message)
+    match = re.search(r"(?:field `|value ')(.*?)[`']$", message)
+    quoted = match[1] if match else message.rpartition(" ")[2]  # a number is not quoted
     if message.startswith("Object contains unknown field"):
-        message = f"unknown key {quoted[1]}{suggestion(quoted[1], _names_at(kind, steps))}"
+        message = f"unknown key {quoted}{suggestion(quoted, _names_at(kind, steps))}"
     elif message.startswith("Object missing required field"):
-        message = f"{quoted[1]} is missing"
+        message = f"{quoted} is missing"
     elif message.startswith("Invalid"):
-        value = quoted[1] if quoted else message.rpartition(" ")[2]  # a number is not quoted
-        message = f"unknown value {value}{suggestion(value, _values_at(kind, steps))}"
+        message = f"unknown value {quoted}{suggestion(quoted, _values_at(kind, steps))}"
     message = message.replace("`", "").replace("Expected", "expected")
     return f"{where}: {at}: {message}" if at else f"{where}: {message}"
 
 
-def _types_at(kind: type, steps: list[str]) -> list[Any]:
+def _types_at(kind: type, steps: list[str]) -> list[inspect.Type]:
     """msgspec's descriptions of what may stand at a path; a tag's siblings for the tag itself."""
     from msgspec import inspect
 
@@ -124,7 +131,7 @@ def _types_at(kind: type, steps: list[str]) -> list[Any]:
 
     here = alternatives(inspect.type_info(kind))
     for step in steps:
-        below = []
+        below: list[inspect.Type] = []
         for t in here:
             if isinstance(t, inspect.StructType):
                 below += [a for f in t.fields if f.name == step for a in alternatives(f.type)]

@@ -13,6 +13,10 @@ from paella.files import replacing
 from paella.schema import Run
 
 if TYPE_CHECKING:
+    from numpy import int32, int64
+    from numpy.typing import NDArray
+    from pandas import DataFrame
+
     from paella.core_types import EngineResult
 
 METADATA = b"paella"
@@ -37,12 +41,12 @@ class RunOutput(msgspec.Struct):
     kernels}, as arrays.
     """
 
-    job: Any
-    model: Any  # index into model_names
-    due_ns: Any
-    submitted_ns: Any
-    started_ns: Any  # first kernel
-    finished_ns: Any
+    job: NDArray[int32]
+    model: NDArray[int32]  # index into model_names
+    due_ns: NDArray[int64]
+    submitted_ns: NDArray[int64]
+    started_ns: NDArray[int64]  # first kernel
+    finished_ns: NDArray[int64]
     model_names: list[str]
     counters: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
@@ -194,7 +198,7 @@ def _write(columns: dict[str, Any], path: Path, kind: str, meta: dict[str, Any])
 def _is_number(kind: Any) -> bool:
     import pyarrow.types as types
 
-    return types.is_integer(kind) or types.is_floating(kind)
+    return bool(types.is_integer(kind) or types.is_floating(kind))
 
 
 # pyarrow's own conversions import pandas where it is installed: 0.5 s of every run.
@@ -340,14 +344,14 @@ def _kind(path: Path) -> str | None:
         raise ResultError(f"{path} is truncated or no Parquet file") from None
 
 
-def to_frame(output: RunOutput) -> Any:
+def to_frame(output: RunOutput) -> DataFrame:
     """A pandas DataFrame with a row per job; .attrs has what else is known of the run."""
     import pandas as pd
 
     frame = pd.DataFrame(
         {
             "job": output.job,
-            "model": pd.Categorical.from_codes(output.model, output.model_names),
+            "model": pd.Categorical.from_codes(output.model, pd.Index(output.model_names)),
             **{name: getattr(output, name) for name in TIMES},
         }
     )
@@ -357,6 +361,6 @@ def to_frame(output: RunOutput) -> Any:
     return frame
 
 
-def load_run(path: str | Path) -> Any:
+def load_run(path: str | Path) -> DataFrame:
     """The run at `path` as a pandas DataFrame."""
     return to_frame(read_run(path))

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from paella.results import Result, RunOutput, Summary, source
 
@@ -18,17 +19,17 @@ REPLICATES = 1000
 CONFIDENCE = 0.95
 
 
-def percentile(ordered: np.ndarray, q: float) -> Any:
+def percentile(ordered: NDArray[Any], q: float) -> Any:
     """ordered[floor(n*q)], as the published artifact has it; `ordered` ascending, not empty."""
     return ordered[min(int(len(ordered) * q), len(ordered) - 1)]
 
 
-def finished(run: RunOutput) -> np.ndarray:
+def finished(run: RunOutput) -> NDArray[np.bool_]:
     """Which jobs have finished."""
     return np.asarray(run.finished_ns) >= 0
 
 
-def latency_us(run: RunOutput) -> np.ndarray:
+def latency_us(run: RunOutput) -> NDArray[np.float64]:
     """From due to finished, of the jobs that have finished."""
     done = finished(run)
     return (run.finished_ns[done] - run.due_ns[done]) / 1e3
@@ -42,6 +43,9 @@ def elapsed_us(run: RunOutput) -> float:
 def throughput_rps(run: RunOutput) -> float:
     """Finished jobs per second."""
     return float(finished(run).sum()) / elapsed_us(run) * 1e6
+
+
+Jobs = NDArray[np.intp] | slice  # which of them
 
 
 class Bootstrap:
@@ -58,22 +62,24 @@ class Bootstrap:
         even = np.full(stretches, 1 / stretches)
         self.weights = rng.multinomial(stretches, even, size=replicates).astype(np.int32)
 
-    def total(self, values: np.ndarray, jobs: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def total(self, values: NDArray[np.float64], jobs: Jobs = slice(None)) -> NDArray[np.float64]:
         """Sum of `values`, which belong to `jobs`, in every replicate."""
         stretches = self.weights.shape[1]
-        return self.weights @ np.bincount(self.stretch[jobs], values, minlength=stretches)
+        each = np.bincount(self.stretch[jobs], values, minlength=stretches)
+        sums: NDArray[np.float64] = np.matmul(self.weights, each)
+        return sums
 
-    def count(self, jobs: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def count(self, jobs: Jobs = slice(None)) -> NDArray[np.float64]:
         """How many of `jobs` there are in every replicate."""
         return self.total(np.ones(len(self.stretch[jobs])), jobs)
 
-    def mean(self, values: np.ndarray, jobs: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def mean(self, values: NDArray[np.float64], jobs: Jobs = slice(None)) -> NDArray[np.float64]:
         with np.errstate(invalid="ignore"):
             return self.total(values, jobs) / self.count(jobs)
 
     def percentile(
-        self, values: np.ndarray, q: float, jobs: np.ndarray | slice = slice(None)
-    ) -> np.ndarray:
+        self, values: NDArray[np.float64], q: float, jobs: Jobs = slice(None)
+    ) -> NDArray[np.float64]:
         """percentile() of every replicate; nan where it has none of `jobs`."""
         count = self.count(jobs).astype(np.int64)
         above = count - np.minimum((count * q).astype(np.int64), count - 1)  # rank from the top
@@ -91,7 +97,9 @@ class Bootstrap:
         return np.where(count > 0, values[descending[at]], np.nan)
 
 
-def interval(replicates: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+def interval(
+    replicates: NDArray[np.float64], confidence: float = CONFIDENCE
+) -> tuple[float, float] | None:
     """The middle `confidence` of the replicates; None if there are none."""
     values = replicates[~np.isnan(replicates)]
     if len(values) == 0:
@@ -129,7 +137,7 @@ def summarise(result: Result) -> list[Summary]:
 
 
 def describe(
-    latency: np.ndarray, bootstrap: Bootstrap, jobs: np.ndarray | slice = slice(None)
+    latency: NDArray[Any], bootstrap: Bootstrap, jobs: NDArray[Any] | slice = slice(None)
 ) -> dict[str, Any]:
     """Statistics of the latencies of `jobs`, with the interval of p99."""
     names = ("mean_us", *QUANTILES, "max_us", "sd_us")

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from paella.files import replacing
 from paella.results import Result, read_run, read_timeline
@@ -49,7 +50,9 @@ def events(run: Result, timeline: Any) -> Iterator[dict[str, Any]]:
     yield from _job_events(run)
 
 
-def _slice(name: str, group: int, track: int, start_ns: int, end_ns: int, **args: Any):
+def _slice(
+    name: str, group: int, track: int, start_ns: int, end_ns: int, **args: Any
+) -> dict[str, Any]:
     return {
         "ph": "X",
         "name": name,
@@ -106,7 +109,7 @@ def _sm_events(placements: Any, jobs: Any, names: list[str]) -> Iterator[dict[st
         base += depth
 
 
-def _stays(placements: Any) -> tuple[np.ndarray, ...]:
+def _stays(placements: Any) -> tuple[NDArray[np.int64], ...]:
     """Kernel, SM, blocks, start and end of every time that a kernel had blocks on an SM.
 
     A kernel's blocks follow each other on an SM, often one by one; nobody looks at each.

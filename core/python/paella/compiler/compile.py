@@ -15,7 +15,8 @@ import msgspec
 
 from paella.compiler import nvcc
 from paella.errors import PaellaError, ResultError
-from paella.plan import Arch, Kind, Plan, PlanError, Source, file_sha256, read_plan
+from paella.files import package_file
+from paella.plan import Arch, Kind, Plan, PlanError, Resources, Source, file_sha256, read_plan
 
 _ARCH = re.compile(r"sm_[1-9]\d{1,2}[a-z]?")
 
@@ -62,7 +63,7 @@ def compiler_digest() -> str:
     """Of everything here that decides what a model becomes."""
     here = Path(__file__).parent
     files = [*here.glob("*.py"), *here.glob("records/*.json"), here.parent / "plan.py"]
-    files += [here.parent / "cuda" / "notify.cuh"]
+    files += [package_file("cuda") / "notify.cuh"]
     digest = sha256()
     for file in sorted(files):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
@@ -78,10 +79,12 @@ def tvm_version() -> str:
         raise CompileError(
             f"the model compiler needs Apache TVM and onnx (pip install '.[compile]'): {e}"
         ) from None
-    return tvm.__version__
+    return str(tvm.__version__)
 
 
-def _up_to_date(out: Path, name, source, compiler, archs) -> Plan | None:
+def _up_to_date(
+    out: Path, name: str, source: Source, compiler: dict[str, str], archs: Sequence[str]
+) -> Plan | None:
     if not (out / "plan.json").is_file():
         return None
     try:
@@ -92,7 +95,14 @@ def _up_to_date(out: Path, name, source, compiler, archs) -> Plan | None:
     return plan if same and list(plan.archs) == list(archs) else None
 
 
-def _write(model, source, compiler, archs, name, folder: Path) -> Plan:
+def _write(
+    model: Path,
+    source: Source,
+    compiler: dict[str, str],
+    archs: Sequence[str],
+    name: str,
+    folder: Path,
+) -> Plan:
     from paella.compiler import frontend, lowering
     from paella.compiler.chain import chain
     from paella.compiler.instrument import instrument
@@ -144,7 +154,7 @@ def _one_line(match: re.Match[str]) -> str:
 
 
 def _cubins(sources: dict[Kind, Path], archs: Sequence[str], folder: Path) -> dict[str, Arch]:
-    def cubin(arch: str, kind: Kind):
+    def cubin(arch: str, kind: Kind) -> dict[str, Resources]:
         return nvcc.compile_cubin(sources[kind], arch, folder / arch / f"{kind}.cubin")
 
     for arch in archs:

@@ -10,6 +10,7 @@ and are summed through shared memory at the end: the 7x7 layers of the image mod
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import astuple, dataclass
 
 from tvm import s_tir, tirx
@@ -20,6 +21,7 @@ from tvm.s_tir.dlight.gpu.matmul import (
     get_index_map,
     get_reduction_blocks,
 )
+from tvm.s_tir.schedule import LoopRV, SBlockRV
 
 SHARED_BYTES = 48 << 10  # of a block, without asking for more
 MAX_THREADS = 1024
@@ -83,8 +85,8 @@ class Tile:
 
     @classmethod
     def parse(cls, text: str) -> Tile:
-        *sizes, wide = (int(v) for v in text.split("."))
-        return cls(*sizes, wide=bool(wide))
+        threads_x, threads_y, each_x, each_y, k, slices, wide = map(int, text.split("."))
+        return cls(threads_x, threads_y, each_x, each_y, k, slices, bool(wide))
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,11 @@ class Problem:
         return self.x % 4 == 0 and math.prod(int(d) for d in data) == self.batch * self.x * self.k
 
 
-def _extent(loop) -> int:
+def _extent(loop: tirx.For | tirx.IterVar) -> int:
     return int(loop.extent)
 
 
-def _shape(region) -> str:
+def _shape(region: tirx.BufferRegion) -> str:
     return ".".join(str(int(d)) for d in region.source.shape)
 
 
@@ -120,7 +122,7 @@ class _Contraction:
     """A function's one contraction, found but not yet scheduled."""
 
     schedule: s_tir.Schedule
-    block: s_tir.schedule.SBlockRV
+    block: SBlockRV
     x_is_i: bool  # the contiguous axis of C belongs to the first operand
 
 
@@ -175,85 +177,42 @@ def schedule(func: tirx.PrimFunc, tile: Tile) -> s_tir.Schedule:
     assert found is not None
     sch, product, x_is_i = found.schedule, found.block, found.x_is_i
     batch, x, y, k = _normalise(sch, product, tile, x_is_i)
-    batches = _extent(sch.get(batch))
-
-    # The grid: one block per tile of C.
-    if tile.slices == 1:
-        steps, slice_, total = product, None, None
-    else:
+    batched = _extent(sch.get(batch)) > 1
+    sliced = tile.slices > 1
+    steps, slice_ = product, None
+    if sliced:
         slice_, k = sch.split(k, [tile.slices, None])
-        steps, total = sch.rfactor(slice_, 0), product
+        steps = sch.rfactor(slice_, 0)
         batch, *loops = sch.get_loops(product)
         x, y = loops[:2] if x_is_i else loops[1::-1]
+
+    # The grid: one block per tile of C.
     block_x, x = sch.split(x, [None, tile.x])
     block_y, y = sch.split(y, [None, tile.y])
-    if total is None:
-        sch.reorder(batch, block_y, block_x, y, x, k)
-    else:
-        sch.reorder(batch, block_y, block_x, y, x, sch.get_loops(total)[-1])
+    last = sch.get_loops(product)[-1] if sliced else k
+    sch.reorder(batch, block_y, block_x, y, x, last)
     sch.bind(block_x, "blockIdx.x")
     sch.bind(sch.fuse(batch, block_y), "blockIdx.y")
 
-    # The sum over the slices, by all threads of the block.
-    if total is not None:
-        _, z, ty, tx = sch.split(sch.fuse(y, x), [None, *_threads(tile)])
-        _bind(sch, z, ty, tx)
-        result = sch.cache_write(total, 0, "local")
-        sch.reverse_compute_at(result, tx, preserve_unit_loops=True)
-        if x_is_i:
-            sch.transform_layout(steps, ("write", 0), lambda s, b, i, j: (s, b, j, i))
-        sch.set_scope(steps, 0, "shared")
-        sch.compute_at(steps, block_x, preserve_unit_loops=True)
-        slice_, _, i, j, k = sch.get_loops(steps)[-5:]
-        x, y = (i, j) if x_is_i else (j, i)
+    result = None
+    if sliced:
+        result = _sum_slices(sch, product, tile, y, x)
+        slice_, x, y, k = _put_slices_in_block(sch, steps, block_x, x_is_i)
+    part = _split_among_threads(sch, steps, tile, slice_, x, y, k)
+    _stage_operands(sch, steps, tile, part, _Operands(x_is_i, sliced, batched))
+    auto_inline_consumer_chain(sch, part.sums if result is None else result)
 
-    # One thread's part of the tile.
-    tx, inner_x = sch.split(x, [tile.threads_x, tile.each_x])
-    ty, inner_y = sch.split(y, [tile.threads_y, tile.each_y])
-    step, k = sch.split(k, [None, tile.k])
-    ours = [ty, tx, step, k, inner_y, inner_x]
-    sch.reorder(*([slice_] if slice_ is not None else []), *ours)
-    _bind(sch, slice_, ty, tx)
-    sums = sch.cache_write(steps, 0, "local")
-    sch.reverse_compute_at(sums, tx, preserve_unit_loops=True)
-    if total is None:
-        result = sums
-
-    # Operands: global memory, registers, shared memory, registers.
-    staged = []
-    for operand in (0, 1):
-        is_x = (operand == 0) == x_is_i
-        index = _staging_index(operand, slice_ is not None, batches > 1)
-        staged.append((sch.reindex_cache_read(steps, operand, "shared", index), is_x))
-    for operand in (0, 1):
-        is_x = (operand == 0) == x_is_i
-        fragment = sch.cache_read(steps, operand, "local")
-        sch.compute_at(fragment, k, preserve_unit_loops=True)
-        vector = _vector(tile.each_x if is_x else tile.each_y)
-        sch.vectorize(sch.split(sch.get_loops(fragment)[-1], [None, vector])[-1])
-    for block, is_x in staged:
-        sch.compute_at(block, step, preserve_unit_loops=True)
-        loops = sch.get_loops(block)[-(2 + (slice_ is not None) + (batches > 1)) :]
-        # The stage is filled along the tile, where neighbours in memory mostly are.
-        sch.reorder(loops[-1], loops[-2])
-        fused = sch.fuse(*loops[:-2], loops[-1], loops[-2])
-        vector = tile.load_vector(is_x)
-        _, z, ty, tx, lane = sch.split(fused, [None, *_threads(tile), vector])
-        sch.vectorize(lane)
-        _bind(sch, z if slice_ is not None else None, ty, tx)
-        sch.annotate(block, "tirx.manifest_shared_memory_local_stage", 1)
-        auto_inline_producers(sch, block)
-    auto_inline_consumer_chain(sch, result)
-
-    sch.decompose_reduction(steps, step)
+    sch.decompose_reduction(steps, part.step)
     # Statements of a step: load x, store x, load y, store y, multiply. The next step's loads come
     # before the product, its stores after it.
-    sch.annotate(step, "software_pipeline_stage", [0, 0, 0, 0, 1])
-    sch.annotate(step, "software_pipeline_order", [0, 3, 1, 4, 2])
+    sch.annotate(part.step, "software_pipeline_stage", [0, 0, 0, 0, 1])
+    sch.annotate(part.step, "software_pipeline_order", [0, 3, 1, 4, 2])
     return sch
 
 
-def _normalise(sch, product, tile: Tile, x_is_i: bool):
+def _normalise(
+    sch: s_tir.Schedule, product: SBlockRV, tile: Tile, x_is_i: bool
+) -> tuple[LoopRV, LoopRV, LoopRV, LoopRV]:
     """Brings the block to loops (batch, x, y, k), padded to whole tiles."""
     first, second = sch.reindex(product, ("read", 0)), sch.reindex(product, ("read", 1))
     written = sch.reindex(product, ("write", 0))
@@ -268,22 +227,110 @@ def _normalise(sch, product, tile: Tile, x_is_i: bool):
     return (batch, i, j, k) if x_is_i else (batch, j, i, k)
 
 
+def _sum_slices(sch: s_tir.Schedule, total: SBlockRV, tile: Tile, y: LoopRV, x: LoopRV) -> SBlockRV:
+    """The sum over the slices, by all threads of the block; the block that writes it."""
+    _, *threads = sch.split(sch.fuse(y, x), [None, *_threads(tile)])
+    _bind(sch, *threads)
+    result = sch.cache_write(total, 0, "local")
+    sch.reverse_compute_at(result, threads[-1], preserve_unit_loops=True)
+    return result
+
+
+def _put_slices_in_block(
+    sch: s_tir.Schedule, steps: SBlockRV, block_x: LoopRV, x_is_i: bool
+) -> tuple[LoopRV, LoopRV, LoopRV, LoopRV]:
+    """What each slice sums stays in the block's shared memory; the loops (slice, x, y, k)."""
+    if x_is_i:
+        sch.transform_layout(steps, ("write", 0), lambda s, b, i, j: (s, b, j, i))
+    sch.set_scope(steps, 0, "shared")
+    sch.compute_at(steps, block_x, preserve_unit_loops=True)
+    slice_, _, i, j, k = sch.get_loops(steps)[-5:]
+    return (slice_, i, j, k) if x_is_i else (slice_, j, i, k)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One thread's part of a tile."""
+
+    step: LoopRV  # over the steps of the reduction
+    k: LoopRV  # within a step
+    sums: SBlockRV  # writes them
+
+
+def _split_among_threads(
+    sch: s_tir.Schedule,
+    steps: SBlockRV,
+    tile: Tile,
+    slice_: LoopRV | None,
+    x: LoopRV,
+    y: LoopRV,
+    k: LoopRV,
+) -> _Part:
+    tx, inner_x = sch.split(x, [tile.threads_x, tile.each_x])
+    ty, inner_y = sch.split(y, [tile.threads_y, tile.each_y])
+    step, k = sch.split(k, [None, tile.k])
+    ours = [ty, tx, step, k, inner_y, inner_x]
+    sch.reorder(*([slice_] if slice_ is not None else []), *ours)
+    _bind(sch, slice_, ty, tx)
+    sums = sch.cache_write(steps, 0, "local")
+    sch.reverse_compute_at(sums, tx, preserve_unit_loops=True)
+    return _Part(step, k, sums)
+
+
+@dataclass(frozen=True)
+class _Operands:
+    """What the places of a contraction's two operands depend on."""
+
+    x_is_i: bool
+    sliced: bool
+    batched: bool
+
+    def is_x(self, operand: int) -> bool:
+        return (operand == 0) == self.x_is_i
+
+    def index(self, operand: int) -> Callable[..., tuple[tirx.Var, ...]]:
+        """Where an element is staged: (slice, k, batch, position along the tile)."""
+
+        def at(b: tirx.Var, i: tirx.Var, j: tirx.Var, k: tirx.Var) -> tuple[tirx.Var, ...]:
+            return (k, *((b,) if self.batched else ()), j if operand else i)
+
+        if self.sliced:
+            return lambda s, b, i, j, k: (s, *at(b, i, j, k))
+        return lambda b, i, j, k: at(b, i, j, k)
+
+
+def _stage_operands(
+    sch: s_tir.Schedule, steps: SBlockRV, tile: Tile, part: _Part, operands: _Operands
+) -> None:
+    """Operands: global memory, registers, shared memory, registers."""
+    staged = [
+        sch.reindex_cache_read(steps, operand, "shared", operands.index(operand))
+        for operand in (0, 1)
+    ]
+    for operand in (0, 1):
+        fragment = sch.cache_read(steps, operand, "local")
+        sch.compute_at(fragment, part.k, preserve_unit_loops=True)
+        vector = _vector(tile.each_x if operands.is_x(operand) else tile.each_y)
+        sch.vectorize(sch.split(sch.get_loops(fragment)[-1], [None, vector])[-1])
+    for operand, block in enumerate(staged):
+        sch.compute_at(block, part.step, preserve_unit_loops=True)
+        loops = sch.get_loops(block)[-(2 + operands.sliced + operands.batched) :]
+        # The stage is filled along the tile, where neighbours in memory mostly are.
+        sch.reorder(loops[-1], loops[-2])
+        fused = sch.fuse(*loops[:-2], loops[-1], loops[-2])
+        vector = tile.load_vector(operands.is_x(operand))
+        _, z, ty, tx, lane = sch.split(fused, [None, *_threads(tile), vector])
+        sch.vectorize(lane)
+        _bind(sch, z if operands.sliced else None, ty, tx)
+        sch.annotate(block, "tirx.manifest_shared_memory_local_stage", 1)
+        auto_inline_producers(sch, block)
+
+
 def _threads(tile: Tile) -> tuple[int, int, int]:
     return tile.slices, tile.threads_y, tile.threads_x
 
 
-def _bind(sch, z, y, x) -> None:
+def _bind(sch: s_tir.Schedule, z: LoopRV | None, y: LoopRV, x: LoopRV) -> None:
     for loop, axis in ((z, "z"), (y, "y"), (x, "x")):
         if loop is not None:
             sch.bind(loop, f"threadIdx.{axis}")
-
-
-def _staging_index(operand: int, sliced: bool, batched: bool):
-    """Where an element is staged: (slice, k, batch, position along the tile)."""
-
-    def at(b, i, j, k):
-        return (k, *((b,) if batched else ()), j if operand else i)
-
-    if sliced:
-        return lambda s, b, i, j, k: (s, *at(b, i, j, k))
-    return lambda b, i, j, k: at(b, i, j, k)

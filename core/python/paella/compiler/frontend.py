@@ -18,6 +18,8 @@ from tvm.relax.frontend.onnx import onnx_frontend
 
 from paella.errors import PaellaError
 
+Proto = onnx.ValueInfoProto | onnx.NodeProto  # what TVM's importer asks for its name
+
 
 class ModelError(PaellaError):
     """An ONNX file that cannot be compiled: the node, and why."""
@@ -103,11 +105,12 @@ def _check_operators(model: onnx.ModelProto) -> None:
 def _translate(model: onnx.ModelProto) -> tvm.IRModule:
     """TVM's import. Its errors name no node, but the importer asks each one for its name."""
     importer = onnx_frontend.ONNXGraphImporter
-    ask, last = importer._parse_value_proto, []
+    ask = importer._parse_value_proto
+    last: list[Proto] = []
 
-    def listen(self, proto):
+    def listen(self: onnx_frontend.ONNXGraphImporter, proto: Proto) -> str:
         last[:] = [proto]
-        return ask(self, proto)
+        return str(ask(self, proto))
 
     chatter = io.StringIO()
     try:
@@ -115,12 +118,11 @@ def _translate(model: onnx.ModelProto) -> tvm.IRModule:
             return onnx_frontend.from_onnx(model)
     except Exception as e:
         first = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
-        where = f"{_label(last[0])}, a {last[0].op_type}" if _is_node(last) else "the model"
+        node = last[0] if last else None
+        where = "the model"
+        if isinstance(node, onnx.NodeProto):
+            where = f"{_label(node)}, a {node.op_type}"
         raise ModelError(f"{where}: cannot be translated: {first}") from None
-
-
-def _is_node(protos: list) -> bool:
-    return bool(protos) and isinstance(protos[0], onnx.NodeProto)
 
 
 def _check_static(module: tvm.IRModule) -> None:
@@ -138,7 +140,7 @@ def _check_static(module: tvm.IRModule) -> None:
 
 
 @mutator
-class _ForInference(PyExprMutator):
+class _ForInference(PyExprMutator):  # type: ignore[misc]  # TVM has no types
     """What TVM's own passes leave to do: no dropout, and weights in the order they are read in."""
 
     @classmethod
@@ -148,7 +150,7 @@ class _ForInference(PyExprMutator):
         module.update_func(variable, rewriter.visit_expr(module["main"]))
         return relax.transform.CanonicalizeBindings()(module)
 
-    def visit_call_(self, call):
+    def visit_call_(self, call: relax.Call) -> relax.Expr:
         call = self.visit_expr_post_order(call)
         if call.op == tvm.ir.Op.get("relax.nn.dropout"):
             return relax.Tuple([call.args[0], relax.op.ones_like(call.args[0])])
@@ -157,7 +159,7 @@ class _ForInference(PyExprMutator):
         return call
 
 
-def _output_channel_last(call):
+def _output_channel_last(call: relax.Call) -> relax.Call:
     """A convolution with constant weights, and those stored with the output channel last.
 
     The threads of a block load neighbouring output channels of one tap together.

@@ -15,9 +15,9 @@ import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from paella.errors import PaellaError
+from paella.files import package_file
 
 _NOTES_PARAMETERS = (
     "PaellaSlot* paella_slot",
@@ -53,7 +53,7 @@ class InstrumentError(PaellaError):
 
 def notify_source() -> str:
     """The device code of the notifications, as it stands in front of instrumented kernels."""
-    path = Path(__file__).parent.parent / "cuda" / "notify.cuh"
+    path = package_file("cuda") / "notify.cuh"
     try:
         return path.read_text(encoding="utf-8")
     except OSError as e:

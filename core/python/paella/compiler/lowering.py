@@ -8,13 +8,15 @@ host functions are not compiled: their launches are read off, as is the order of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import tvm
 import tvm_ffi
-from tvm import relax, tirx
+from numpy.typing import NDArray
+from tvm import relax, s_tir, tirx
 from tvm.ir import GenericConst
 from tvm.s_tir import dlight
 from tvm.tirx.build import split_host_device_mods
@@ -45,17 +47,21 @@ def cuda_target(arch: str) -> tvm.target.Target:
 # ---- schedules
 
 
-class _Contraction(dlight.base.ScheduleRule):
+class _Contraction(dlight.base.ScheduleRule):  # type: ignore[misc]  # TVM has no types
     def __init__(self, arch: str):
         self.arch = arch
 
-    def apply(self, func, target, tunable):
+    def apply(
+        self, func: tirx.PrimFunc, target: tvm.target.Target, tunable: bool
+    ) -> s_tir.Schedule | None:
         found = contraction.problem(func)
         return found and contraction.schedule(func, tiles.choose(found, self.arch))
 
 
-class _Window(dlight.base.ScheduleRule):
-    def apply(self, func, target, tunable):
+class _Window(dlight.base.ScheduleRule):  # type: ignore[misc]  # TVM has no types
+    def apply(
+        self, func: tirx.PrimFunc, target: tvm.target.Target, tunable: bool
+    ) -> s_tir.Schedule | None:
         return window.schedule(func)
 
 
@@ -73,7 +79,7 @@ def _align(n: int) -> int:
     return -(-n // ALIGNMENT) * ALIGNMENT
 
 
-def _bytes(shape, dtype: str) -> int:
+def _bytes(shape: Iterable[int | tirx.IntImm], dtype: str) -> int:
     return math.prod(int(d) for d in shape) * np.dtype(str(dtype)).itemsize
 
 
@@ -132,13 +138,15 @@ def source_of(functions: dict[str, tirx.PrimFunc], arch: str) -> str:
     return _build(tvm.IRModule(named), cuda_target(arch))[1]
 
 
-def _build(functions: tvm.IRModule, target) -> tuple[dict[str, tirx.PrimFunc], str]:
+def _build(
+    functions: tvm.IRModule, target: tvm.target.Target
+) -> tuple[dict[str, tirx.PrimFunc], str]:
     """Host functions by name, as they launch their kernels, and the source of all kernels."""
     captured: dict[str, tirx.PrimFunc] = {}
 
     @tvm.ir.instrument.pass_instrument
     class Capture:
-        def run_after_pass(self, module, info):
+        def run_after_pass(self, module: tvm.IRModule, info: tvm.ir.transform.PassInfo) -> None:
             if info.name == "tirx.SplitHostDevice":
                 captured.update((gv.name_hint, f) for gv, f in module.functions.items())
 
@@ -165,8 +173,8 @@ class _Walk:
     def __init__(self, host: dict[str, tirx.PrimFunc]):
         self.host = host
         self.calls: dict[str, list[_Call]] = {}
-        self.values: dict = {}  # relax variable -> Ref, or a list of them
-        self.constants: dict = {}  # bytes -> Ref
+        self.values: dict[relax.Var, Ref | list[Ref]] = {}
+        self.constants: dict[bytes, Ref] = {}
         self.result = Lowered("", [], [], [])
 
     def main(self, function: relax.Function, output_names: Sequence[str]) -> Lowered:
@@ -183,11 +191,11 @@ class _Walk:
         self._outputs(body.body, output_names)
         return self.result
 
-    def _escaping(self, body) -> dict:
+    def _escaping(self, body: relax.SeqExpr) -> dict[relax.Var, int]:
         """Variables that are the model's outputs -> their index."""
         by_var = {b.var: b.value for block in body.blocks for b in block.bindings}
 
-        def origin(v):
+        def origin(v: relax.Expr) -> relax.Expr:
             while isinstance(by_var.get(v), relax.Var):
                 v = by_var[v]
             return v
@@ -197,11 +205,13 @@ class _Walk:
         fields = end.fields if isinstance(end, relax.Tuple) else [body.body]
         return {origin(v): i for i, v in reversed(list(enumerate(fields)))}
 
-    def _bind(self, var, value, escaping) -> None:
+    def _bind(self, var: relax.Var, value: relax.Expr, escaping: dict[relax.Var, int]) -> None:
         if isinstance(value, relax.Tuple):
             self.values[var] = [self._ref(f) for f in value.fields]
         elif isinstance(value, relax.TupleGetItem):
-            self.values[var] = self.values[value.tuple_value][value.index]
+            self.values[var] = self._tuple(value.tuple_value)[value.index]
+        elif isinstance(self.values.get(value), list):
+            self.values[var] = self.values[value]
         elif not isinstance(value, relax.Call):
             self.values[var] = self._ref(value)
         elif isinstance(value.op, tvm.ir.GlobalVar):
@@ -210,14 +220,14 @@ class _Walk:
         else:
             self._operator(var, value, escaping)
 
-    def _operator(self, var, call, escaping) -> None:
+    def _operator(self, var: relax.Var, call: relax.Call, escaping: dict[relax.Var, int]) -> None:
         name = call.op.name
         if name == "relax.memory.alloc_storage":
             size = math.prod(int(d) for d in call.args[0].values)
             self.values[var] = self._in_arena(size)
         elif name == "relax.memory.alloc_tensor":
             storage, offset, shape, dtype = call.args[:4]
-            base = self.values[storage]
+            base = self._ref(storage)
             size = _bytes(shape.values, dtype.value)
             self.values[var] = Ref(base.space, base.offset + int(offset.value), size)
         elif name == "relax.builtin.alloc_tensor":
@@ -233,14 +243,20 @@ class _Walk:
                 f"operator {name.removeprefix('relax.')} needs the host at run time"
             )
 
-    def _ref(self, value) -> Ref:
+    def _ref(self, value: relax.Expr) -> Ref:
         if isinstance(value, GenericConst):
             return self._constant(value.value.numpy())
-        if value in self.values:
-            return self.values[value]
+        ref = self.values.get(value)
+        if isinstance(ref, Ref):
+            return ref
         raise LoweringError(f"{type(value).__name__} as an operand of a kernel is not supported")
 
-    def _constant(self, array: np.ndarray) -> Ref:
+    def _tuple(self, value: relax.Expr) -> list[Ref]:
+        refs = self.values[value]
+        assert isinstance(refs, list)
+        return refs
+
+    def _constant(self, array: NDArray[Any]) -> Ref:
         data = np.ascontiguousarray(array).tobytes()
         if data not in self.constants:
             weights = self.result.weights
@@ -264,65 +280,77 @@ class _Walk:
                 Launch(name, call.symbol, call.grid, call.block, args, call.dynamic_smem)
             )
 
-    def _outputs(self, value, names: Sequence[str]) -> None:
+    def _outputs(self, value: relax.Expr, names: Sequence[str]) -> None:
         refs = self.values.get(value)
-        if refs is None and isinstance(value, relax.Tuple):
+        types = [value.ty] if isinstance(refs, Ref) else value.ty.fields
+        if isinstance(refs, Ref):
+            refs = [refs]
+        elif refs is None:
             refs = [self._ref(f) for f in value.fields]
-        several = isinstance(refs, list)
-        types = value.ty.fields if several else [value.ty]
-        for name, ref, ty in zip(names, refs if several else [refs], types, strict=True):
+        for name, ref, ty in zip(names, refs, types, strict=True):
             shape = [int(d) for d in ty.shape]
             self.result.outputs.append(Tensor(name, str(ty.dtype), shape, ref))
 
 
-def _calls(function: tirx.PrimFunc, name: str, allocate) -> list[_Call]:
+def _calls(function: tirx.PrimFunc, name: str, allocate: Callable[[int], Ref]) -> list[_Call]:
     """The launches in a host function, in order; its own buffers come from `allocate`."""
-    where: dict = {p: i for i, p in enumerate(function.params)}
-    calls: list[_Call] = []
+    host = _Host(function, name, allocate)
+    host.statement(function.body)
+    return host.calls
 
-    def buffer(call):  # the variable behind `buffer.data`
-        return where[call.args[0]]
 
-    def declared(node):
-        where[node.buffer] = buffer(node.data)
+class _Host:
+    """Goes through the statements of one host function."""
 
-    def allocated(node):
-        size = _bytes(node.buffer.shape, node.buffer.dtype)
-        where[node.buffer] = allocate(size)
+    def __init__(self, function: tirx.PrimFunc, name: str, allocate: Callable[[int], Ref]):
+        self.name = name
+        self.allocate = allocate
+        self.where: dict[tirx.Var | tirx.Buffer, int | Ref] = {
+            p: i for i, p in enumerate(function.params)
+        }
+        self.calls: list[_Call] = []
 
-    def called(node):
+    def statement(self, node: tirx.Stmt) -> None:
+        if isinstance(node, tirx.SeqStmt):
+            for s in node.seq:
+                self.statement(s)
+        elif isinstance(node, tirx.DeclBuffer):
+            self.where[node.buffer] = self._buffer(node.data)
+        elif isinstance(node, tirx.AllocBuffer):
+            size = _bytes(node.buffer.shape, node.buffer.dtype)
+            self.where[node.buffer] = self.allocate(size)
+        elif isinstance(node, tirx.AttrStmt):
+            self.statement(node.body)
+        elif isinstance(node, tirx.Evaluate):
+            tvm_ffi.structural_walk(node, [(tvm.ir.Call, self._called)], order="post")
+        else:
+            raise LoweringError(
+                f"{self.name}: its host part is not a plain list of kernel launches"
+            )
+
+    def _buffer(self, call: tvm.ir.Call) -> int | Ref:
+        """The variable behind `buffer.data`."""
+        return self.where[call.args[0]]
+
+    def _called(self, node: tvm.ir.Call) -> None:
         if getattr(node.op, "name", "") != "tirx.call_ffi_kernel":
             return
         symbol, *rest = node.args
         tags = [str(t) for t in node.attrs.launch_params]
         operands, extents = rest[: len(rest) - len(tags)], rest[len(rest) - len(tags) :]
         if not all(isinstance(e, tirx.IntImm) for e in extents):
-            raise LoweringError(f"{name}: the grid depends on the input's size")
+            raise LoweringError(f"{self.name}: the grid depends on the input's size")
         sizes = dict(zip(tags, (int(e) for e in extents), strict=True))
-        calls.append(
+        self.calls.append(
             _Call(
                 str(symbol.value),
-                [buffer(o) for o in operands],
-                tuple(sizes.get(f"blockIdx.{a}", 1) for a in "xyz"),
-                tuple(sizes.get(f"threadIdx.{a}", 1) for a in "xyz"),
+                [self._buffer(o) for o in operands],
+                _dim3(sizes, "blockIdx"),
+                _dim3(sizes, "threadIdx"),
                 sizes.get("tirx.use_dyn_shared_memory", 0),
             )
         )
 
-    def statement(node):
-        if isinstance(node, tirx.SeqStmt):
-            for s in node.seq:
-                statement(s)
-        elif isinstance(node, tirx.DeclBuffer):
-            declared(node)
-        elif isinstance(node, tirx.AllocBuffer):
-            allocated(node)
-        elif isinstance(node, tirx.AttrStmt):
-            statement(node.body)
-        elif isinstance(node, tirx.Evaluate):
-            tvm_ffi.structural_walk(node, [(tvm.ir.Call, called)], order="post")
-        else:
-            raise LoweringError(f"{name}: its host part is not a plain list of kernel launches")
 
-    statement(function.body)
-    return calls
+def _dim3(sizes: dict[str, int], of: str) -> tuple[int, int, int]:
+    return sizes.get(f"{of}.x", 1), sizes.get(f"{of}.y", 1), sizes.get(f"{of}.z", 1)

@@ -48,7 +48,7 @@ def version() -> str:
 
 def compile_cubin(source: Path, arch: str, out: Path) -> dict[str, Resources]:
     """Compiles `source` for `arch` (`sm_90`) to `out`; returns what each kernel takes."""
-    command = [find_nvcc(), "-w", "-std=c++17", f"-arch={arch}", "-cubin", "-Xptxas", "-v"]
+    command = [str(find_nvcc()), "-w", "-std=c++17", f"-arch={arch}", "-cubin", "-Xptxas", "-v"]
     done = subprocess.run([*command, str(source), "-o", str(out)], capture_output=True, text=True)
     if done.returncode:
         if "Unsupported gpu architecture" in done.stderr:

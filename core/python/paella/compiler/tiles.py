@@ -82,7 +82,7 @@ def candidates(problem: Problem, count: int, near: Tile | None = None) -> list[T
     if near is not None:
         chosen = sorted(tiles, key=lambda t: t.distance(near))[: count // 2]
     tiles.sort(key=lambda t: estimate_cycles(problem, t))
-    shapes: dict[tuple, Tile] = {}
+    shapes: dict[tuple[int, ...], Tile] = {}
     for t in tiles:
         shapes.setdefault((t.threads_x, t.threads_y, t.each_x, t.each_y, t.slices), t)
     return list(dict.fromkeys([*chosen, *shapes.values()]))[:count]

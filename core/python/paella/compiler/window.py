@@ -39,7 +39,8 @@ def schedule(func: tirx.PrimFunc) -> s_tir.Schedule | None:
     if terms > MOST_TERMS or results < FEWEST_RESULTS:
         return None
     auto_inline_producers(sch, block)
-    spatial, reduced = [], []
+    spatial: list[s_tir.schedule.LoopRV] = []
+    reduced: list[s_tir.schedule.LoopRV] = []
     for loop, v in zip(sch.get_loops(block), sch.get(block).iter_vars, strict=True):
         (reduced if v.iter_type == tirx.IterVar.CommReduce else spatial).append(loop)
     result = sch.cache_write(block, 0, "local")

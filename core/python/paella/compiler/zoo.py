@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from paella import files
 from paella.errors import PaellaError, ResultError, UsageError, unknown
@@ -52,7 +53,8 @@ class ZooModel(msgspec.Struct, frozen=True):
 
     def definition(self) -> torch.nn.Module:
         """Torchvision's module, with whatever weights torchvision starts from."""
-        return getattr(_torchvision().models, self.name)(**self.options)
+        module: torch.nn.Module = getattr(_torchvision().models, self.name)(**self.options)
+        return module
 
 
 # Auxiliary classifiers serve training only. Without them GoogLeNet has the published count (its
@@ -108,7 +110,7 @@ def build(name: str) -> torch.nn.Module:
     return module
 
 
-def random_input(model: ZooModel, seed: int) -> np.ndarray:
+def random_input(model: ZooModel, seed: int) -> NDArray[np.float32]:
     """An input of zero mean and unit variance."""
     return _uniform(np.random.default_rng(seed), model.input_shape, -(3**0.5), 3**0.5)
 
@@ -171,29 +173,33 @@ def _torchvision() -> types.ModuleType:
         raise PaellaError(
             f"the zoo needs torch and torchvision (pip install '.[zoo]'): {e}"
         ) from None
-    return torchvision
+    found: types.ModuleType = torchvision
+    return found
 
 
-def _uniform(random: np.random.Generator, shape, low: float, high: float) -> np.ndarray:
+def _uniform(
+    random: np.random.Generator, shape: tuple[int, ...], low: float, high: float
+) -> NDArray[np.float32]:
     unit = random.random(shape, dtype=np.float32).astype(np.float64)
     return (low + (high - low) * unit).astype(np.float32)
 
 
-def _filters(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def _filters(random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Filters of variance 2 / inputs (He et al., 2015), less each one's mean."""
     # Multiples of 2^-24 in float64: their sums are exact in any order.
     drawn = 2 * random.random(shape, dtype=np.float32).astype(np.float64) - 1
     inputs = drawn[0].size
     mean = drawn.reshape(len(drawn), -1).sum(axis=1) / inputs
     centred = drawn - mean.reshape(-1, *[1] * (len(shape) - 1))
-    return (centred * np.sqrt(6 / inputs)).astype(np.float32)
+    filters: NDArray[np.float32] = (centred * np.sqrt(6 / inputs)).astype(np.float32)
+    return filters
 
 
 def _draw_weights(module: torch.nn.Module, random: np.random.Generator) -> None:
     import torch
     from torch import nn
 
-    def fill(tensor: torch.Tensor, values: np.ndarray) -> None:
+    def fill(tensor: torch.Tensor, values: NDArray[np.float32]) -> None:
         tensor.copy_(torch.from_numpy(values))
 
     for name, layer in module.named_modules():
@@ -211,7 +217,7 @@ def _draw_weights(module: torch.nn.Module, random: np.random.Generator) -> None:
             raise PaellaError(f"no rule to draw the weights of {name}, a {type(layer).__name__}")
 
 
-def _scale_layers(module: torch.nn.Module, image: np.ndarray) -> None:
+def _scale_layers(module: torch.nn.Module, image: NDArray[np.float32]) -> None:
     """One forward pass, in which each layer is scaled before the next one sees its output."""
     import torch
     from torch import nn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+
 from msgspec import structs
 
 from paella.plan import Plan, PlanError, read_plan

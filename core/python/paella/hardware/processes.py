@@ -221,9 +221,7 @@ class ProcessPerModel:
             self._listening.end()
 
 
-def part_of(
-    specification: Specification, index: int, due_ns: NDArray[np.int64]
-) -> Specification:
+def part_of(specification: Specification, index: int, due_ns: NDArray[np.int64]) -> Specification:
     """The specification of one model's process: its jobs, as many at once as it has instances."""
     instances = specification.instances[index]
     streams = structs.replace(specification.system.streams, count=instances)

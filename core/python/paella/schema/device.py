@@ -65,9 +65,9 @@ class GpuModel(Strict, frozen=True):
     message_us: Annotated[
         NonNegative, doc("Serial time of one notification on the way to the host.")
     ] = 0.0
-    query_latency_us: Annotated[
-        NonNegative, doc("From a stream's end until a query succeeds.")
-    ] = 0.0
+    query_latency_us: Annotated[NonNegative, doc("From a stream's end until a query succeeds.")] = (
+        0.0
+    )
     callback_latency_us: Annotated[
         NonNegative, doc("From a copy's end until a host callback has run.")
     ] = 0.0
@@ -103,9 +103,7 @@ class HostCosts(Strict, frozen=True):
     poll_us: Annotated[NonNegative, doc("One look for events.")] = 0.0
     message_us: Annotated[NonNegative, doc("One notification.")] = 0.0
     request_us: Annotated[NonNegative, doc("One request of a client, with its answer.")] = 0.0
-    decision_us: Annotated[
-        NonNegative, doc("One decision of the policy and the admission.")
-    ] = 0.0
+    decision_us: Annotated[NonNegative, doc("One decision of the policy and the admission.")] = 0.0
     admission_us: Annotated[
         NonNegative, doc("More for each decision where the admission counts resources.")
     ] = 0.0
@@ -119,7 +117,10 @@ Provenance = Literal["measured", "partition", "extrapolated"]
 
 
 class Device(Strict, frozen=True):
-    """A GPU with its host. A device with a base has the base's value of every key it does not give."""
+    """A GPU with its host.
+
+    A device with a base has the base's value of every key that it does not give.
+    """
 
     name: Annotated[str, doc("The file's name; not a key of the file.")]
     label: Annotated[str, doc("In figures and tables.")]

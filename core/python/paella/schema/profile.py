@@ -9,7 +9,7 @@ import functools
 import math
 from typing import Annotated, Any
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from paella.schema.base import Count, NonNegative, Positive, Size, Strict, doc
 
@@ -42,7 +42,7 @@ class Kernel(Gridded, dict=True, frozen=True):
     slowdown: Annotated[
         dict[Number, Positive],
         doc("Blocks of the kernel on an SM: their time / that of the fewest."),
-    ] = {}
+    ] = field(default_factory=dict)
     in_place_spread_us: Annotated[
         NonNegative | None, doc("Interquartile range of in_place_us over single rounds.")
     ] = None
@@ -106,7 +106,7 @@ class Model(Strict, frozen=True):
     graph_start_us: Annotated[float | None, doc("Part of graph_ms that is no kernel's.")] = None
     instrumented: Annotated[
         dict[str, float], doc("Level of notification: time / that of the plain model.")
-    ] = {}
+    ] = field(default_factory=dict)
     in_place_error_us: Annotated[
         NonNegative | None, doc("Standard error of the median kernel's in_place_us.")
     ] = None
@@ -147,10 +147,18 @@ class Profile(Strict, frozen=True):
     kernel_set: Annotated[str, doc("Which compiled kernels these are.")] = ""
     about: Annotated[str, doc("Where and when it was measured.")] = ""
     sha256: Annotated[str, doc("SHA-256 of the file; not a key of it.")] = ""
-    measured: Annotated[dict[str, Any], doc("When, where and how, key by key.")] = {}
+    measured: Annotated[dict[str, Any], doc("When, where and how, key by key.")] = field(
+        default_factory=dict
+    )
     host_us: Annotated[
         dict[str, Any], doc("Costs of the host, which benchmarks compare the simulation with.")
-    ] = {}
-    hardware_queues: Annotated[dict[str, Any], doc("Chains of kernels in many streams.")] = {}
-    concurrency: Annotated[dict[str, Any], doc("Rates of N streams that relaunch a graph.")] = {}
-    mps: Annotated[dict[str, Any], doc("Processes with and without MPS.")] = {}
+    ] = field(default_factory=dict)
+    hardware_queues: Annotated[dict[str, Any], doc("Chains of kernels in many streams.")] = field(
+        default_factory=dict
+    )
+    concurrency: Annotated[dict[str, Any], doc("Rates of N streams that relaunch a graph.")] = (
+        field(default_factory=dict)
+    )
+    mps: Annotated[dict[str, Any], doc("Processes with and without MPS.")] = field(
+        default_factory=dict
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Annotated, Any, Literal
 
-from msgspec import to_builtins
+from msgspec import field, to_builtins
 
 from paella.schema.base import Count, NonNegative, Seed, Strict, doc
 from paella.schema.device import Device
@@ -46,9 +46,9 @@ class RunSpec(Strict, frozen=True):
     think_us: Annotated[
         NonNegative, doc("From a client's answer to its next request in a closed loop, in µs.")
     ] = 0.0
-    overrides: Annotated[
-        dict[str, str], doc("Dotted path into the system: value, as YAML.")
-    ] = {}
+    overrides: Annotated[dict[str, str], doc("Dotted path into the system: value, as YAML.")] = (
+        field(default_factory=dict)
+    )
     timeline: Annotated[bool, doc("Record every kernel, beside the run.")] = False
     cap: Annotated[Count | None, doc("Jobs in flight; null: the system's or the mix's.")] = None
 

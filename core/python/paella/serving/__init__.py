@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from paella.files import package_file
+
 
 def include() -> Path:
     """The folder of the C++ client's headers, for the compiler's -I."""
-    return Path(__file__).parents[1] / "include"
+    return package_file("include")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from paella.serving.protocol import ALIGNMENT
 
 CHUNK_BYTES = 4 << 20
+Room = deque[tuple[int, int, int]]  # free blocks of one size: memory, offset, address
 
 
 class Block:
@@ -22,7 +23,7 @@ class Block:
     numpy arrays made of it have the block as their base, hence all their views keep it.
     """
 
-    def __init__(self, memory: int, offset: int, address: int, room: deque, owner: Any):
+    def __init__(self, memory: int, offset: int, address: int, room: Room, owner: Any):
         self.memory = memory
         self.offset = offset
         self._address = address
@@ -58,7 +59,7 @@ class Arena:
         self._more = more
         self._lock = threading.Lock()
         # Appended to by whatever thread collects a block's last array: deques need no lock.
-        self._free: defaultdict[int, deque] = defaultdict(deque)
+        self._free: defaultdict[int, Room] = defaultdict(deque)
         self._starts: list[int] = []
         self._memories: list[tuple[int, int, int, Any]] = []  # start, end, memory, owner
         self._rest: tuple[int, int, int, Any] = (

@@ -43,7 +43,11 @@ class Times(NamedTuple):
     finished_ns: int
 
 
-class Reply(Future):
+# A model's output as an array, or a tuple of them where it has several: the caller knows which.
+Outputs = Any
+
+
+class Reply(Future[Outputs]):
     """A future of a model's output, which knows when its request was served."""
 
     times: Times | None = None
@@ -134,7 +138,7 @@ class _Channel:
             reply.set_exception(error(_core.status_text(status)))
 
 
-def _outputs(pending: _Pending) -> Any:
+def _outputs(pending: _Pending) -> Outputs:
     if pending.output is None:
         return ()
     outputs = tuple(_views(pending.output, pending.specs))
@@ -215,7 +219,8 @@ class Server:
 
     def stats(self) -> dict[str, Any]:
         with translated(self._channel):
-            return json.loads(self._core.stats())
+            stats: dict[str, Any] = json.loads(self._core.stats())
+            return stats
 
 
 def connect(
@@ -247,7 +252,7 @@ class Model:
         gives = ", ".join(map(str, self.outputs)) or "nothing"
         return f"<{self.name} on server {self._server.name}: {takes} to {gives}>"
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: Any) -> Outputs:
         """The output, or a tuple of them where the model has several."""
         return self.submit(*inputs).result()
 

@@ -232,7 +232,9 @@ class ControlServer:
         except (PaellaError, OSError) as e:
             self._send(connection, protocol.packet(Kind.REFUSED, number, _sentence(e)))
 
-    def _answer(self, connection: _Connection, kind: Kind, number: int, fields: tuple) -> None:
+    def _answer(
+        self, connection: _Connection, kind: Kind, number: int, fields: tuple[Any, ...]
+    ) -> None:
         def reply(kind: Kind, body: bytes = b"", *descriptors: int) -> None:
             try:
                 self._send(connection, protocol.packet(kind, number, body), descriptors)
@@ -360,4 +362,3 @@ def raise_descriptor_limit() -> None:
 
 def _sentence(e: Exception) -> bytes:
     return " ".join(str(e).split()).encode()[:4096]
-

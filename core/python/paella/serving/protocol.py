@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import struct
 from dataclasses import dataclass, field
+from typing import Any
 
 from paella.errors import PaellaError
 
@@ -89,7 +90,7 @@ def packet(kind: Kind, number: int, body: bytes = b"") -> bytes:
     return PACKET.pack(MAGIC, VERSION, kind, PACKET.size + len(body), number) + body
 
 
-def call(data: bytes) -> tuple[Kind, int, tuple]:
+def call(data: bytes) -> tuple[Kind, int, tuple[Any, ...]]:
     """A client's packet: what it asks, its number, its fields."""
     if len(data) < PACKET.size:
         raise ProtocolError(f"a packet has {PACKET.size} bytes at least, not {len(data)}")
