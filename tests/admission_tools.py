@@ -13,5 +13,5 @@ SMALL = model(kernel(1, 100, threads=32))
 def admit(name, models, jobs, /, *, gpu=GPU, **settings):
     """A run with the admission's options and the system's settings; by default a job is a unit."""
     options = {k: float(settings.pop(k)) for k in ("extra_kernels", "jobs") if k in settings}
-    settings = {"notify": "blocks", "notify_blocks": 16} | settings
-    return serve(gpu, models, jobs, admission=name, admission_options=options, **settings)
+    settings = {"notify": {"blocks": 16}} | settings
+    return serve(gpu, models, jobs, admission={"name": name, **options}, **settings)

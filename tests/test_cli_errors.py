@@ -24,7 +24,8 @@ BAD = {
     "no command": ([], "give a command: systems, models, "),
     "unknown command": (["sumary"], "unknown command sumary; did you mean summary?"),
     "unknown option": (["systems", "--jsn"], "unrecognized arguments: --jsn"),
-    "no system": (RUN, "the following arguments are required: --system"),
+    "no system": (RUN, "give --system, or a run by --spec"),
+    "two runs": ([*RUN, "--spec", "x.yaml", "--iat", "3"], "--spec says all that --iat does"),
     "unknown system": ([*RUN, "--system", "Paela"], "unknown system Paela; did you mean Paella?"),
     "unknown device": (
         [*PAELLA, "--device", "h10"],

@@ -253,7 +253,7 @@ def test_overrides_change_one_value():
     assert after == replace(before, policy={"name": "srpt", "threshold": 0.5})
     assert overridden("Paella", "unit.us=250").unit == Segment(us=250)
     assert overridden("Paella", "admission={name: jobs, jobs: 3}").admission == JobsAdmission(3)
-    assert overridden("MPS", "hardware_queues=16", "threads=2").hardware_queues == 16
+    assert overridden("MPS", "hardware_queues=16", "sharing=mps").hardware_queues == 16
 
 
 @pytest.mark.parametrize(
@@ -326,7 +326,7 @@ def test_the_cap_is_the_runs_or_the_systems_or_the_mixes():
     assert resolve(RunSpec("CUDA-SS", cap=7), SHIPPED).cap == 7
 
 
-def test_the_configuration_identifies_the_run(config, tmp_path):
+def test_the_configuration_says_what_was_run(config, tmp_path):
     def configuration(**fields):
         return json.dumps(resolve(RunSpec("Paella", **fields), config).configuration())
 
@@ -343,6 +343,7 @@ def test_the_configuration_identifies_the_run(config, tmp_path):
     config = Config(config.folder)
     seen.append(configuration())
     profile.write_text(profile.read_text().replace("12.592", "12.593", 1))
+    config = Config(config.folder)
     seen.append(configuration())
     assert len(set(seen)) == len(seen)
     assert str(tmp_path) not in plain

@@ -110,9 +110,7 @@ def test_a_run_depends_on_the_definitions_it_uses_and_no_others(tmp_path):
     def digests():
         plan = Workflow(merged(), Config(tmp_path / "config"))
         return {
-            (name, system): plan.digest(name, system)
-            for name, experiment in plan.experiments.items()
-            for system in experiment.systems
+            (name, run.system): plan.digest(run) for name, runs in plan.runs.items() for run in runs
         }
 
     def changed(file, entry, key, value):
