@@ -45,6 +45,13 @@ cuda::LaunchPlan launch_plan(const py::dict& d) {
     }
     plan.launches.push_back(std::move(launch));
   }
+  if (d.contains("chained")) {
+    plan.chained = get<std::string>(d, "chained");
+    const auto in_chain = get<std::vector<bool>>(d, "in_chain");
+    for (std::size_t k = 0; k < plan.launches.size(); ++k) {
+      plan.launches[k].in_chain = in_chain.at(k);
+    }
+  }
   return plan;
 }
 

@@ -20,12 +20,15 @@ struct Place {
 // In the space that a plan calls weights, arena, inputN or outputN; Error for any other name.
 Place place_in(const std::string& space, std::size_t offset);
 
+using Grid = std::array<unsigned, 3>;
+
 struct Launch {
   std::string symbol;
-  std::array<unsigned, 3> grid{1, 1, 1};
-  std::array<unsigned, 3> block{1, 1, 1};
+  Grid grid{1, 1, 1};
+  Grid block{1, 1, 1};
   unsigned dynamic_smem = 0;
   std::vector<Place> args;
+  bool in_chain = false;  // a chain has the chained kernel here; else the plain one
 };
 
 struct Output {
@@ -36,6 +39,7 @@ struct Output {
 struct LaunchPlan {
   std::string name;
   std::string plain, instrumented;  // cubins
+  std::string chained;              // or empty, where no chain is launched
   std::vector<Launch> launches;
   std::string weights;
   std::size_t arena_bytes = 0;
