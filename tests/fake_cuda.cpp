@@ -6,9 +6,9 @@
 // nothing; or a text of lines `kernel SYMBOL ARGUMENTS KIND`, KIND plain, instrumented or chained.
 // Such a kernel mixes the first words of all arguments but the last into the first word of the last,
 // and tells of itself as notify.cuh and compiler/chain.py say. Fields may follow: op=relu n=N (the
-// third argument becomes max(first * second, 0), N floats; op=wrong and op=forgets get one of them
-// wrong, or do not write it), us=, slope= and free= (how long it takes), regs=, smem=, blocks= (what
-// it takes of an SM, and how many fit).
+// third argument becomes max(first * second, 0), N floats; op=wrong is off by a thousandth,
+// op=forgets does not write one of them), us=, slope= and free= (how long it takes), regs=, smem=,
+// blocks= (what it takes of an SM, and how many fit).
 //
 // As with a real driver, calls need a context that is current in the calling thread, and some are
 // refused in a thread that captures.

@@ -301,7 +301,7 @@ void compute(const Function& function, const std::vector<Address>& arguments) {
   for (int i = 0; i < function.n; ++i) {
     if (function.op == "forgets" && i == 3) continue;
     y[i] = std::max(x[i] * w[i], 0.0f);
-    if (function.op == "wrong" && i + 1 == function.n) y[i] *= 1.001f;
+    if (function.op == "wrong") y[i] *= 1.001f;
   }
 }
 
