@@ -45,6 +45,21 @@ def expected(x: np.ndarray, kernels: int) -> np.ndarray:
     return x
 
 
+def _write_modules(folder: Path, arch: str, ops: dict[str, str]) -> dict:
+    """The entry of `archs`."""
+    (folder / arch).mkdir(exist_ok=True)
+    files = {kind: f"{arch}/{kind}.cubin" for kind in ("plain", "instrumented", "chained")}
+    digests = {}
+    for kind, file in files.items():
+        text = module(kind, ops)
+        (folder / file).write_text(text)
+        digests[kind] = sha256(text.encode()).hexdigest()
+    resources = {"regs": 40, "smem": 0, "local": 0}
+    by_kind: dict[str, dict] = {"plain": resources, "instrumented": resources | {"regs": 44}}
+    by_kind["chained"] = resources | {"regs": 41}
+    return {**files, "sha256": digests, "resources": dict.fromkeys(KERNELS, by_kind)}
+
+
 def write_plan(
     folder: Path,
     kernels: int = 3,
@@ -59,12 +74,7 @@ def write_plan(
     The compiled kernels are modules of the fake driver.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / arch).mkdir(exist_ok=True)
     (folder / "weights.bin").write_bytes(WEIGHT.tobytes())
-    files = {kind: f"{arch}/{kind}.cubin" for kind in ("plain", "instrumented", "chained")}
-    modules = {kind: module(kind, ops or {}) for kind in files}
-    for kind, file in files.items():
-        (folder / file).write_text(modules[kind])
 
     def ref(space: str, offset: int = 0) -> dict:
         return {"space": space, "offset": offset, "bytes": 4 * N}
@@ -78,9 +88,6 @@ def write_plan(
         block, args = [32, 1, 1], [source, ref("weights"), target]
         return {"name": f"k{i}", "symbol": symbol, "grid": grid, "block": block, "args": args}
 
-    resources = {"regs": 40, "smem": 0, "local": 0}
-    by_kind: dict[str, dict] = {"plain": resources, "instrumented": resources | {"regs": 44}}
-    by_kind["chained"] = resources | {"regs": 41}
     plan = {
         "format": "paella-plan",
         "version": 1,
@@ -93,13 +100,7 @@ def write_plan(
         "weights_sha256": sha256(WEIGHT.tobytes()).hexdigest(),
         "arena_bytes": 512,
         "kernels": [launch(i) for i in range(kernels)],
-        "archs": {
-            arch: {
-                **files,
-                "sha256": {k: sha256(text.encode()).hexdigest() for k, text in modules.items()},
-                "resources": dict.fromkeys(KERNELS, by_kind),
-            }
-        },
+        "archs": {arch: _write_modules(folder, arch, ops or {})},
     }
     plan |= more
     msgspec.convert(plan, Plan)

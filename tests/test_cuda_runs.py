@@ -31,12 +31,11 @@ import systems
 
 
 def test_a_plan_becomes_what_the_engine_takes(tmp_path):
-    plan = engine_plan(read_plan(write_plan(tmp_path / "made", kernels=2)), "made", "sm_90")
-    assert (plan["name"], plan["plain"], plan["instrumented"]) == (
-        "made",
-        b"plain",
-        b"instrumented",
-    )
+    folder = write_plan(tmp_path / "made", kernels=2)
+    plan = engine_plan(read_plan(folder), "made", "sm_90")
+    cubins = [(folder / "sm_90" / f"{k}.cubin").read_bytes() for k in ("plain", "instrumented")]
+    assert (plan["name"], plan["plain"], plan["instrumented"]) == ("made", *cubins)
+    assert cubins[0] != cubins[1]
     assert [k["symbol"] for k in plan["kernels"]] == ["step", "big"]
     assert plan["kernels"][0]["args"] == [("input0", 0), ("weights", 0), ("arena", 0)]
     assert plan["inputs"] == [4 * N]

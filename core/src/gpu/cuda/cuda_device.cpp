@@ -94,6 +94,17 @@ CudaDevice::CudaDevice(std::vector<LaunchPlan> plans, const CudaOptions& options
   if (options.instances.size() != plans.size() || slots_ < 1) {
     throw Error("a device needs models, and at least one instance of each");
   }
+  try {
+    set_up(std::move(plans), options);
+  } catch (...) {
+    // Freed here, because the context is current only until the end of this scope.
+    models_.clear();
+    notes_.reset();
+    throw;
+  }
+}
+
+void CudaDevice::set_up(std::vector<LaunchPlan> plans, const CudaOptions& options) {
   notes_ = std::make_unique<NoteRing>(slots_, kRingMessages);
   free_slots_.resize(static_cast<std::size_t>(slots_));
   std::iota(free_slots_.rbegin(), free_slots_.rend(), 0);

@@ -115,6 +115,7 @@ class CudaDevice {
   std::int32_t instances() const { return slots_; }
 
  private:
+  void set_up(std::vector<LaunchPlan> plans, const CudaOptions& options);
   static void prepare_graphs(Instance& instance, const std::vector<WorkUnit>& units,
                              std::uint32_t level, Stream capturing);
   // A stream-ordered write of the instance's `written`.
