@@ -9,6 +9,7 @@ import made_plan
 import msgspec
 import numpy as np
 import pytest
+import runner_tools
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -318,6 +319,22 @@ def test_an_interrupted_profile_resumes(tmp_path, monkeypatch):
     path.unlink()
     run_profile(tmp_path, resume=True)  # nothing is kept of a finished one
     assert measured == ["one", "two", "two", "one", "two"]
+
+
+@pytest.mark.parametrize("command", ["check", "profile", "tune"])
+def test_the_command_says_that_there_is_no_gpu(tmp_path, command):
+    plan = made_plan.write_plan(tmp_path / "made")
+    (tmp_path / "candidates.json").write_text("[]")
+    arguments = {
+        "check": [plan, "--reference", tmp_path / "reference.npz"],
+        "profile": [plan, "--name", "made", "--device-name", "made", "--out", tmp_path / "config"],
+        "tune": [tmp_path, "--out", tmp_path / "records.json"],
+    }
+    done = runner_tools.command(command, *arguments[command], PAELLA_LIBCUDA="/nowhere/libcuda.so")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("paella: there is no CUDA driver: /nowhere/libcuda.so: ")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "config").exists()
 
 
 # ---- the machine

@@ -100,7 +100,7 @@ def prepare(models: Iterable[Path], folder: Path, count: int, arch: str, near: b
 def _contractions(models: Iterable[Path]) -> dict[str, tuple[Any, Any]]:
     """The contractions of all models: name -> problem and TVM's function.
 
-    Of several functions with the same problem, the one with the most operands is taken.
+    Where several functions have one problem, the one with the most operands is taken.
     """
     from paella.compiler import contraction, frontend
 

@@ -67,13 +67,18 @@ def present_gpu() -> Gpu:
 
 def open_gpu() -> _core.OpenGpu:
     """The present device, the same for the whole process; GpuError where there is none."""
-    present_gpu()  # says what is missing
+    if not _is_open():
+        present_gpu()  # a GpuError if there is none
     return _opened()
 
 
 def is_lost() -> bool:
     """Whether the GPU failed or did not answer: then the process must end without tidying up."""
-    return _opened.cache_info().currsize > 0 and _opened().lost
+    return _is_open() and _opened().lost
+
+
+def _is_open() -> bool:
+    return _opened.cache_info().currsize > 0
 
 
 @cache

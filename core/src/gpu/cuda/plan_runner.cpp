@@ -18,7 +18,7 @@ Telling telling(Level level) {
   throw Error("there is no level " + std::to_string(*level) + " of notification");
 }
 
-// Of the instrumented kernels.
+// The level that the instrumented kernels are launched with.
 std::uint32_t number(Level level) {
   return level && *level >= 0 ? static_cast<std::uint32_t>(*level) : 1;
 }

@@ -43,7 +43,7 @@ class OpenGpu : public std::enable_shared_from_this<OpenGpu> {
     const auto gpu = shared_from_this();
     return std::shared_ptr<T>(thing.release(), [gpu](T* t) { gpu->free([t] { delete t; }); });
   }
-  // A stream that wait_all() knows.
+  // A stream that wait_all() waits for.
   std::shared_ptr<OwnedStream> make_stream();
 
  private:

@@ -52,7 +52,7 @@ class PlanRunner {
   // Waits for all streams; then fills all memory that kernels write with ones, which are NaNs.
   void poison();
 
-  // Blocks of a kernel that one SM holds, as the driver says.
+  // Blocks of a kernel that one SM holds, by the driver's occupancy calculation.
   int blocks_per_sm(std::int32_t kernel, Kind kind) const;
   struct Resources {
     int registers;     // per thread
