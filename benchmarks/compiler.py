@@ -11,8 +11,8 @@ is compared with the faster of the two. For information, PyTorch also runs with 
 normalisations folded into the convolutions (and algorithms tried), which eager PyTorch does not do
 by itself. An error is max |a - b| / max |b| with b from PyTorch on the CPU in float64.
 
-"graph" is one launch of a CUDA graph; "stream" launches each kernel from Python, which may take
-longer than the kernels do.
+"graph" is one launch of a CUDA graph; "stream" launches each kernel, which may take longer than the
+kernels do.
 
     python benchmarks/compiler.py PLANS_DIR [--arch sm_90] [--repetitions 7] [--json OUT]
 """
@@ -30,14 +30,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-import cupy as cp
 import numpy as np
 import torch
 
-from paella import files
+from paella import _core, files
 from paella.compiler.zoo import ZOO, build, random_input
-from paella.gpu.notes import Notes
-from paella.gpu.runner import CHAIN, UNIT, PlanRunner, level_name
+from paella.gpu.device import open_gpu, present_gpu
+from paella.gpu.runner import CHAIN, UNIT, LoadedPlan, PlanRunner, level_name
 from paella.plan import read_plan
 
 BATCH_MS = 20.0  # at least
@@ -82,7 +81,7 @@ class PyTorchGraph:
         torch.cuda.synchronize()
 
     def launch(self, stream):
-        with torch.cuda.stream(torch.cuda.ExternalStream(stream.ptr)):
+        with torch.cuda.stream(torch.cuda.ExternalStream(stream.handle)):
             self.graph.replay()
 
     def output(self):
@@ -102,11 +101,10 @@ class Model:
         self.pytorch = {
             side: PyTorchGraph(module, image, **options) for side, options in PYTORCH.items()
         }
-        self.plain = PlanRunner(self.plan, arch)
-        self.notes = Notes(slots=1, ring_messages=RING)
-        self.noting = PlanRunner(
-            self.plan, arch, "instrumented", self.notes, weights=self.plain.weights
-        )
+        loaded = LoadedPlan(self.plan, arch)
+        self.notes = _core.Notes(open_gpu(), ring_messages=RING)
+        self.plain, self.noting = PlanRunner(loaded), PlanRunner(loaded, self.notes)
+        self.start, self.end = _core.GpuEvent(open_gpu()), _core.GpuEvent(open_gpu())
         for runner in (self.plain, self.noting):
             runner.set_input([image])
         self.sides = {side: graph.launch for side, graph in self.pytorch.items()}
@@ -161,13 +159,12 @@ class Model:
     def _batch(self, side, enqueue, stream, count):
         if self.messages(side):
             self.notes.drain()
-        start, end = cp.cuda.Event(), cp.cuda.Event()
-        start.record(stream)
+        self.start.record(stream)
         for _ in range(count):
             enqueue(stream)
-        end.record(stream)
-        end.synchronize()
-        return cp.cuda.get_elapsed_time(start, end) / count
+        self.end.record(stream)
+        stream.synchronize()
+        return self.end.elapsed_us(self.start) / 1e3 / count
 
 
 def measure(name, folder, arch, stream, repetitions):
@@ -282,7 +279,7 @@ def report_errors(models):
 
 
 def machine(arch, repetitions):
-    properties = cp.cuda.runtime.getDeviceProperties(cp.cuda.Device().id)
+    gpu = present_gpu()
     smi = [
         "nvidia-smi",
         "--query-gpu=driver_version,clocks.sm,clocks.max.sm",
@@ -294,15 +291,15 @@ def machine(arch, repetitions):
         driver = "unknown"
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "device": properties["name"].decode(),
+        "device": gpu.name,
         "driver, SM clock, highest": driver.strip().replace("\n", "; "),
         "arch": arch,
-        "CUDA driver API": cp.cuda.runtime.driverGetVersion(),
+        "CUDA driver API": gpu.driver,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torch's CUDA": torch.version.cuda,
         "cuDNN": torch.backends.cudnn.version(),
-        "cupy": cp.__version__,
+        "engine": _core.engine_version,
         "numpy": np.__version__,
         "rounds": repetitions,
     }
@@ -337,7 +334,7 @@ def main():
         print(f"{key}: {value}")
     if args.missing:
         print(f"without a plan, left out: {', '.join(args.missing)}")
-    stream = cp.cuda.Stream(non_blocking=True)
+    stream = _core.GpuStream(open_gpu())
     models = {}
     for name, folder in args.folders.items():
         models[name] = measure(name, folder, args.arch, stream, args.repetitions)

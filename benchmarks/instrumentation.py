@@ -4,7 +4,7 @@ Kernels of several lengths and grids, each 50 times back to back: as a CUDA grap
 by one into a stream behind a kernel that holds them back until all are issued. Prints the plain
 kernel's time and what each level adds, per kernel; "chain" is chained kernels but for the last one,
 which has level 1, as a model's kernels are issued together. Medians of
-interleaved repetitions, by CUDA events. Needs a GPU, CuPy and nvcc:
+interleaved repetitions, by CUDA events. Needs a GPU and nvcc:
 
     python benchmarks/instrumentation.py [--repetitions 21] [--seconds 240]
 """
@@ -15,157 +15,169 @@ import argparse
 import itertools
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from paella import _core
 from paella.compiler.chain import chain
 from paella.compiler.instrument import instrument
-from paella.gpu.notes import Notes
+from paella.compiler.nvcc import compile_cubin
+from paella.errors import PaellaError
+from paella.gpu.device import Gpu, open_gpu, present_gpu
+from paella.gpu.runner import CHAIN
 
 KERNELS = 50
 THREADS = 128
 LENGTHS_US = (1, 2, 5, 10, 30)
 GRIDS = (1, 16, 132, 528, 1056, 2112, 4096)
-VARIANTS = ("plain", "0", "chain", "1", "16")
+VARIANTS: dict[str, int | None] = {"plain": None, "0": 0, "chain": CHAIN, "1": 1, "16": 16}
+CASES = list(itertools.product(LENGTHS_US, GRIDS))
+HOLD_NS = 2_000_000  # 50 launches take less
+DATA_AT = 256  # bytes; before it are the lengths, in cycles, and HOLD_NS
 SOURCE = """
 extern "C" __global__ void __launch_bounds__(128)
-work_kernel(float* __restrict__ out, const float* __restrict__ in, unsigned cycles) {
+work_kernel(float* __restrict__ out, const float* __restrict__ in,
+            const unsigned* __restrict__ cycles) {
   const unsigned i = blockIdx.x * 128 + threadIdx.x;
   const long long start = clock64();
+  const unsigned length = *cycles;
   float value = in[i];
-  while (clock64() - start < cycles) value = value * 0.5f + 1.0f;
+  while (clock64() - start < length) value = value * 0.5f + 1.0f;
   out[i] = value;
 }
-extern "C" __global__ void hold_kernel(unsigned long long ns) {
+extern "C" __global__ void hold_kernel(const unsigned* __restrict__ ns) {
   unsigned long long start, now;
   asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(start));
-  do asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now)); while (now - start < ns);
+  do asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now)); while (now - start < *ns);
 }
 """
+Issue = Callable[[_core.GpuStream], None]
+Work = tuple[Issue, Issue]  # what is not timed, and what is
 
 
-def compiled(cupy, folder: Path, name: str, source: str):
-    (folder / f"{name}.cu").write_text(source)
-    arch = f"sm_{cupy.cuda.Device().compute_capability}"
-    command = ["nvcc", "-w", "-O3", "-cubin", f"-arch={arch}", "-o", f"{name}.cubin", f"{name}.cu"]
-    subprocess.run(command, cwd=folder, check=True, timeout=300)
-    return cupy.RawModule(path=str(folder / f"{name}.cubin"))
+def made_plan(gpu: Gpu, folder: Path) -> dict[str, Any]:
+    """A plan: a kernel that holds a stream back, and behind it KERNELS kernels of each case."""
+    kinds = {"plain": SOURCE, "instrumented": instrument(SOURCE), "chained": chain(SOURCE, [])}
+    cubins = {}
+    for kind, source in kinds.items():
+        (folder / f"{kind}.cu").write_text(source)
+        compile_cubin(folder / f"{kind}.cu", gpu.arch, folder / f"{kind}.cubin")
+        cubins[kind] = (folder / f"{kind}.cubin").read_bytes()
+
+    def launch(symbol: str, grid: int, threads: int, args: list[tuple[str, int]]) -> dict[str, Any]:
+        shape = {"grid": (grid, 1, 1), "block": (threads, 1, 1), "dynamic_smem": 0}
+        return {"symbol": symbol, "args": args, **shape}
+
+    numbers = np.zeros(DATA_AT // 4, np.uint32)
+    khz = gpu.clock_khz or 1_500_000  # where the driver does not say
+    cycles = [us * khz // 1000 for us in LENGTHS_US]
+    numbers[: len(cycles) + 1] = [*cycles, HOLD_NS]
+    elements = max(GRIDS) * THREADS
+    kernels = [launch("hold_kernel", 1, 1, [("weights", 4 * len(cycles))])]
+    for length_us, grid in CASES:
+        length = ("weights", 4 * LENGTHS_US.index(length_us))
+        args = [("output0", 0), ("weights", DATA_AT), length]
+        kernels += [launch("work_kernel", grid, THREADS, args)] * KERNELS
+    return {
+        "name": "work",
+        **cubins,
+        "in_chain": [True] * len(kernels),
+        "kernels": kernels,
+        "weights": numbers.tobytes() + np.ones(elements, np.float32).tobytes(),
+        "arena_bytes": 0,
+        "inputs": [],
+        "outputs": [("output0", 0, 4 * elements)],
+    }
 
 
 class Bench:
-    def __init__(self, cupy, folder: Path) -> None:
-        self.cupy = cupy
-        self.stream = cupy.cuda.Stream(non_blocking=True)
-        self.notes = Notes(1, 1 << 16)
-        plain = compiled(cupy, folder, "plain", SOURCE)
-        noting = compiled(cupy, folder, "noting", instrument(SOURCE))
-        self.hold = plain.get_function("hold_kernel")
-        chained = compiled(cupy, folder, "chained", chain(SOURCE, []))
-        kernels = (m.get_function("work_kernel") for m in (plain, noting, chained))
-        self.plain, self.noting, self.chained = kernels
-        elements = max(GRIDS) * THREADS
-        self.out, self.data = cupy.zeros(elements, cupy.float32), cupy.ones(elements, cupy.float32)
-        self.khz = cupy.cuda.runtime.deviceGetAttribute(13, 0) or 1_500_000  # cudaDevAttrClockRate
-        cupy.cuda.Device().synchronize()
+    def __init__(self, gpu: Gpu, folder: Path) -> None:
+        opened = open_gpu()
+        self.stream = _core.GpuStream(opened)
+        self.start, self.end = _core.GpuEvent(opened), _core.GpuEvent(opened)
+        self.notes = _core.Notes(opened, ring_messages=1 << 16)
+        self.runner = _core.PlanRunner(_core.LoadedPlan(opened, made_plan(gpu, folder)), self.notes)
 
-    def launch(self, variant: str, grid: int, length_us: float, last: bool = True) -> None:
-        """Into the present stream; whether it is the last of several matters to a chain."""
-        args = (self.out, self.data, np.uint32(length_us * self.khz / 1000))
-        if variant == "plain":
-            self.plain((grid,), (THREADS,), args)
-        elif variant == "chain" and not last:
-            self.chained((grid,), (THREADS,), (*args, *self.notes.chained_arguments(0, 1)))
-        else:
-            level = 1 if variant == "chain" else int(variant)
-            self.noting((grid,), (THREADS,), (*args, *self.notes.arguments(0, level)))
-
-    def launch_all(self, variant: str, grid: int, length_us: float) -> None:
-        for n in range(1, KERNELS + 1):
-            self.launch(variant, grid, length_us, last=n == KERNELS)
-
-    def timed_us(self, work) -> float:
-        """GPU time from before to after `work` in the stream, per kernel."""
-        start, end = self.cupy.cuda.Event(), self.cupy.cuda.Event()
-        with self.stream:
-            work(lambda: start.record(self.stream))
-            end.record(self.stream)
-        end.synchronize()
+    def timed_us(self, before: Issue, work: Issue) -> float:
+        """GPU time of `work` in the stream, per kernel."""
+        before(self.stream)
+        self.start.record(self.stream)
+        work(self.stream)
+        self.end.record(self.stream)
+        self.stream.synchronize()
         self.notes.drain()
-        return self.cupy.cuda.get_elapsed_time(start, end) * 1000 / KERNELS
+        return self.end.elapsed_us(self.start) / KERNELS
 
-    def graph(self, variant: str, grid: int, length_us: float):
-        self.stream.begin_capture()
-        with self.stream:
-            self.launch_all(variant, grid, length_us)
-        graph = self.stream.end_capture()
+    def graph(self, level: int | None, first: int) -> Work:
+        graph = self.runner.graph(level, first, first + KERNELS)
+        return (lambda stream: None), graph.launch
 
-        def work(begin) -> None:
-            begin()
-            graph.launch(self.stream)
+    def one_by_one(self, level: int | None, first: int) -> Work:
+        def work(stream: _core.GpuStream) -> None:
+            self.runner.launch(stream, level, first, first + KERNELS)
 
-        return work
+        return (lambda stream: self.runner.launch_one(stream, 0)), work
 
-    def one_by_one(self, variant: str, grid: int, length_us: float):
-        def work(begin) -> None:
-            # 50 launches from Python take less than 2 ms.
-            self.hold((1,), (1,), (np.uint64(2_000_000),))
-            begin()
-            self.launch_all(variant, grid, length_us)
-
-        return work
-
-    def measure(self, how, grid: int, length_us: float, repetitions: int) -> dict[str, float]:
+    def measure(
+        self, how: Callable[[int | None, int], Work], case: int, repetitions: int
+    ) -> dict[str, float]:
         """Median us per kernel of each variant."""
-        works = {v: how(v, grid, length_us) for v in VARIANTS}
+        works = {v: how(level, 1 + case * KERNELS) for v, level in VARIANTS.items()}
         times: dict[str, list[float]] = {v: [] for v in VARIANTS}
         for n in range(-2, repetitions):
-            for variant, work in works.items():
-                us = self.timed_us(work)
+            for variant, (before, work) in works.items():
+                us = self.timed_us(before, work)
                 if n >= 0:
                     times[variant].append(us)
         return {v: statistics.median(t) for v, t in times.items()}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repetitions", type=int, default=21)
     parser.add_argument("--seconds", type=float, default=240, help="stop starting rows after this")
     parser.add_argument("--json", type=Path, help="write the rows there too")
-    options = parser.parse_args()
-    try:
-        import cupy
+    return parser.parse_args()
 
-        cupy.cuda.runtime.getDeviceCount()
-    except (ImportError, RuntimeError) as e:
-        print(f"this benchmark needs CuPy and a CUDA device: {e}", file=sys.stderr)
-        return 2
+
+def print_header() -> None:
+    print(f"{'':8} {'us':>4} {'blocks':>6} {'plain us':>9}", end="")
+    print("".join(f"{v if v == 'chain' else 'level ' + v:>19}" for v in [*VARIANTS][1:]))
+
+
+def print_row(how: str, length_us: int, grid: int, us: dict[str, float]) -> None:
+    print(f"{how:8} {length_us:4} {grid:6} {us['plain']:9.2f}", end="")
+    for variant in [*VARIANTS][1:]:
+        added = us[variant] - us["plain"]
+        print(f"{added:+11.2f} {100 * added / us['plain']:+6.1f}%", end="")
+    print(flush=True)
+
+
+def main() -> int:
+    options = arguments()
     end = time.monotonic() + options.seconds
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(cupy, Path(folder))
-        for variant in VARIANTS:  # loads the kernels, which must not happen while capturing
-            with bench.stream:
-                bench.launch(variant, 1, 1)
-        bench.stream.synchronize()
-        print(f"{'':8} {'us':>4} {'blocks':>6} {'plain us':>9}", end="")
-        print("".join(f"{v if v == 'chain' else 'level ' + v:>19}" for v in VARIANTS[1:]))
+        try:
+            bench = Bench(present_gpu(), Path(folder))
+        except (PaellaError, _core.Error) as e:
+            print(f"this benchmark needs a CUDA device and nvcc: {e}", file=sys.stderr)
+            return 2
+        print_header()
         hows = {"graph": bench.graph, "stream": bench.one_by_one}
-        for how, length_us, grid in itertools.product(hows, LENGTHS_US, GRIDS):
+        for how, (case, (length_us, grid)) in itertools.product(hows, enumerate(CASES)):
             if time.monotonic() > end:
                 print(f"stopped after {options.seconds:g} s", file=sys.stderr)
                 break
-            us = bench.measure(hows[how], grid, length_us, options.repetitions)
+            us = bench.measure(hows[how], case, options.repetitions)
             rows.append({"how": how, "length_us": length_us, "blocks": grid, "us": us})
-            print(f"{how:8} {length_us:4} {grid:6} {us['plain']:9.2f}", end="")
-            for v in VARIANTS[1:]:
-                added = us[v] - us["plain"]
-                print(f"{added:+11.2f} {100 * added / us['plain']:+6.1f}%", end="")
-            print(flush=True)
+            print_row(how, length_us, grid, us)
         launches = bench.notes.finished(0)
     print(f"{launches} instrumented launches have told that they finished")
     if options.json:

@@ -1,4 +1,4 @@
-"""A small launch plan on disk, and kernels of the fake GPU that compute it.
+"""A small launch plan on disk, and kernels that compute it: of the fake driver, and of a real GPU.
 
 The model is y = relu(...relu(relu(x * w) * w)...), one multiplication per kernel, on `N` numbers.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from hashlib import sha256
 from pathlib import Path
 
-import fake_cupy
+import fake_driver
 import msgspec
 import numpy as np
 
@@ -18,19 +18,25 @@ N = 16  # numbers in and out
 WEIGHT = np.linspace(-0.5, 1.5, N, dtype=np.float32)
 
 
-def step_us(blocks: int) -> float:
-    """Blocks run two to an SM at full speed; more of them share."""
-    return 2.0 + 0.5 * max(0.0, blocks / fake_cupy.SMS - 2)
-
-
-def _step(blocks: int, x: int, w: int, y: int) -> None:
-    fake_cupy.at(y, N)[:] = np.maximum(fake_cupy.at(x, N) * fake_cupy.at(w, N), 0)
-
-
+# Symbol -> what the fake driver's kernels of that name take. `step` runs two blocks to an SM at
+# full speed; more of them share.
 KERNELS = {
-    "step": fake_cupy.Kernel(_step, step_us, regs=40, smem=128),
-    "big": fake_cupy.Kernel(_step, lambda blocks: 9.0, regs=64, smem=0),
+    "step": "us=2 slope=0.5 free=2 regs=40 smem=128",
+    "big": "us=9 regs=64",
 }
+
+
+def kernel_us(symbol: str, blocks: int) -> float:
+    """How long a kernel takes on the fake driver's GPU."""
+    return 9.0 if symbol == "big" else 2.0 + 0.5 * max(0.0, blocks / fake_driver.SMS - 2)
+
+
+def module(kind: str, ops: dict[str, str]) -> str:
+    """A module of the fake driver; `ops` replaces what kernels do, by symbol."""
+    return "".join(
+        f"kernel {symbol} 3 {kind} op={ops.get(symbol, 'relu')} n={N} {taken}\n"
+        for symbol, taken in KERNELS.items()
+    )
 
 
 def expected(x: np.ndarray, kernels: int) -> np.ndarray:
@@ -39,17 +45,19 @@ def expected(x: np.ndarray, kernels: int) -> np.ndarray:
     return x
 
 
-def ref(space: str, offset: int = 0) -> dict:
-    return {"space": space, "offset": offset, "bytes": 4 * N}
-
-
-def launch(i: int, last: bool) -> dict:
-    source = ref("input0") if i == 0 else ref("arena", (i + 1) % 2 * 256)
-    target = ref("output0") if last else ref("arena", i % 2 * 256)
-    symbol = "big" if last else "step"
-    grid = [40, 1, 1] if last else [3 + 8 * (i % 2), 1, 1]
-    block, args = [32, 1, 1], [source, ref("weights"), target]
-    return {"name": f"k{i}", "symbol": symbol, "grid": grid, "block": block, "args": args}
+def _write_modules(folder: Path, arch: str, ops: dict[str, str]) -> dict:
+    """The entry of `archs`."""
+    (folder / arch).mkdir(exist_ok=True)
+    files = {kind: f"{arch}/{kind}.cubin" for kind in ("plain", "instrumented", "chained")}
+    digests = {}
+    for kind, file in files.items():
+        text = module(kind, ops)
+        (folder / file).write_text(text)
+        digests[kind] = sha256(text.encode()).hexdigest()
+    resources = {"regs": 40, "smem": 0, "local": 0}
+    by_kind: dict[str, dict] = {"plain": resources, "instrumented": resources | {"regs": 44}}
+    by_kind["chained"] = resources | {"regs": 41}
+    return {**files, "sha256": digests, "resources": dict.fromkeys(KERNELS, by_kind)}
 
 
 def write_plan(
@@ -58,18 +66,28 @@ def write_plan(
     name: str = "made",
     arch: str = "sm_90",
     onnx: bytes = b"",
+    ops: dict[str, str] | None = None,
     **more,
 ) -> Path:
-    """A chain of `kernels` kernels; the last one is of another symbol. Fields may be replaced."""
+    """A chain of `kernels` kernels; the last one is of another symbol. Fields may be replaced.
+
+    The compiled kernels are modules of the fake driver.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / arch).mkdir(exist_ok=True)
     (folder / "weights.bin").write_bytes(WEIGHT.tobytes())
-    files = {kind: f"{arch}/{kind}.cubin" for kind in ("plain", "instrumented", "chained")}
-    for kind, file in files.items():
-        (folder / file).write_text(kind)
-    resources = {"regs": 40, "smem": 0, "local": 0}
-    by_kind: dict[str, dict] = {"plain": resources, "instrumented": resources | {"regs": 44}}
-    by_kind["chained"] = resources | {"regs": 41}
+
+    def ref(space: str, offset: int = 0) -> dict:
+        return {"space": space, "offset": offset, "bytes": 4 * N}
+
+    def launch(i: int) -> dict:
+        big = i == kernels - 1
+        source = ref("input0") if i == 0 else ref("arena", (i + 1) % 2 * 256)
+        target = ref("output0") if big else ref("arena", i % 2 * 256)
+        symbol = "big" if big else "step"
+        grid = [40, 1, 1] if big else [3 + 8 * (i % 2), 1, 1]
+        block, args = [32, 1, 1], [source, ref("weights"), target]
+        return {"name": f"k{i}", "symbol": symbol, "grid": grid, "block": block, "args": args}
+
     plan = {
         "format": "paella-plan",
         "version": 1,
@@ -81,14 +99,8 @@ def write_plan(
         "weights_bytes": 4 * N,
         "weights_sha256": sha256(WEIGHT.tobytes()).hexdigest(),
         "arena_bytes": 512,
-        "kernels": [launch(i, i == kernels - 1) for i in range(kernels)],
-        "archs": {
-            arch: {
-                **files,
-                "sha256": {k: sha256(k.encode()).hexdigest() for k in files},
-                "resources": dict.fromkeys(KERNELS, by_kind),
-            }
-        },
+        "kernels": [launch(i) for i in range(kernels)],
+        "archs": {arch: _write_modules(folder, arch, ops or {})},
     }
     plan |= more
     msgspec.convert(plan, Plan)

@@ -1,5 +1,6 @@
 """Programs of benchmarks/ that need no GPU and print what others rely on."""
 
+import json
 import re
 import subprocess
 import sys
@@ -30,3 +31,43 @@ def test_what_was_not_measured_is_one_sentence():
     for arguments in (("--sigma", "7"), ("--experiment", "fig13", "--sigma", "2")):
         said = serving(*arguments, status=2)
         assert said.endswith("error: no such runs of a sweep of loads were measured\n")
+
+
+def profiles(*arguments, status=0):
+    command = [sys.executable, "benchmarks/profiles.py", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def made_profile(path, scale, models=("one", "two"), block=32):
+    kernels = [
+        {"name": f"k{i}", "grid": [4, 1, 1], "block": [block, 1, 1]}
+        | {"in_place_us": scale(i) * (i + 1), "solo_us": 2.0 * (i + 1)}
+        for i in range(40)
+    ]
+    made = {m: {"kernels": kernels, "graph_ms": scale(0) * (n + 1)} for n, m in enumerate(models)}
+    path.write_text(json.dumps({"models": made}))
+    return path
+
+
+def test_profiles_are_compared_kernel_by_kernel(tmp_path):
+    before = made_profile(tmp_path / "before.json", lambda i: 1.0)
+    after = made_profile(tmp_path / "after.json", lambda i: 1.1 + i / 100, ("two", "three"))
+    done = profiles(before, after)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert len({len(line) for line in done.stdout.splitlines()}) == 1
+    figures = ["40", "1.300", "1.120", "1.480", "1.000", "1.000", "1.000", "0.550"]
+    assert rows[1:] == [["two", *figures], ["all", *figures]]
+    assert [line.split()[-1] for line in done.stderr.splitlines()] == ["one", "three"]
+
+
+def test_profiles_that_cannot_be_compared(tmp_path):
+    before = made_profile(tmp_path / "before.json", lambda i: 1.0)
+    other = made_profile(tmp_path / "other.json", lambda i: 1.0, block=64)
+    assert "one: the profiles are of different kernels" in profiles(before, other, status=1).stderr
+    (tmp_path / "none.json").write_text("{}")
+    assert (
+        "none.json is no kernel profile"
+        in profiles(before, tmp_path / "none.json", status=1).stderr
+    )

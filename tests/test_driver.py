@@ -2,11 +2,10 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
+import fake_driver
 import pytest
 
 DEVICES = "import json; from paella import _core; print(json.dumps(_core.cuda_devices()))"
@@ -45,18 +44,7 @@ except _core.Error as e:
 
 @pytest.fixture(scope="session")
 def build_fake(tmp_path_factory):
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    if not compiler:
-        pytest.skip("no C++ compiler for the fake driver")
-
-    def build(*flags):
-        library = tmp_path_factory.mktemp("fake") / "libcuda.so.1"
-        source = Path(__file__).with_name("fake_cuda.cpp")
-        command = [compiler, "-std=c++17", "-shared", "-fPIC", *flags, "-o", library, source]
-        subprocess.run(command, check=True)
-        return str(library)
-
-    return build
+    return lambda *flags: fake_driver.build(tmp_path_factory.mktemp("fake"), *flags)
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +99,7 @@ def test_devices(fake):
         "reserved_smem_per_block": 111,
         "l2_bytes": 38,
         "copy_engines": 40,
+        "clock_khz": 13,
     }
 
 

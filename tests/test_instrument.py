@@ -4,7 +4,6 @@ import contextlib
 import re
 import subprocess
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +11,6 @@ from hypothesis import strategies as st
 from paella.compiler.chain import chain
 from paella.compiler.instrument import InstrumentError, instrument, notify_source
 from paella.compiler.nvcc import NvccError, find_nvcc
-from paella.gpu.notes import Message, NoteReader, NotesError, _Layout
 from paella.plan import Launch
 
 # One module with all the shapes of kernels that there are.
@@ -216,89 +214,3 @@ def test_instrumented_kernels_compile_and_fit_as_before(tmp_path, arch):
         # Below 32 registers no kernel is limited by them.
         assert noting[name][0] <= max(regs + 8, 32), (name, regs, noting[name])
         assert noting[name][1] == 0, name
-
-
-# The reader, with messages written as notify.cuh does.
-
-
-def make_reader(slots=3, ring=4):
-    memory = bytearray(_Layout(slots, ring).bytes)
-    return NoteReader(memory, slots, ring)
-
-
-class Writer:
-    def __init__(self, reader, ring):
-        self.reader, self.size, self.head = reader, ring, 0
-
-    def post(self, kind, slot, count):
-        if self.head - int(self.reader._read[0]) >= self.size:
-            self.reader._owed[kind][slot] += count
-            return
-        phase = int(self.head & self.size == 0)
-        word = count | slot << 32 | kind << 62 | phase << 63
-        self.reader._ring[self.head % self.size] = word
-        self.head += 1
-
-
-@given(
-    ring=st.sampled_from([1, 2, 8]),
-    steps=st.lists(
-        st.none() | st.tuples(st.integers(0, 1), st.integers(0, 2), st.integers(1, 2**20)),
-        max_size=60,
-    ),
-)
-def test_the_reader_tells_every_block_once(ring, steps):
-    reader = make_reader(ring=ring)
-    writer = Writer(reader, ring)
-    told = []
-    for step in [*steps, None]:
-        told += reader.drain() if step is None else []
-        if step is not None:
-            writer.post(*step)
-    for kind, name in enumerate(("started", "finished")):
-        for slot in range(3):
-            wrote = sum(s[2] for s in steps if s and s[:2] == (kind, slot))
-            assert sum(m.blocks for m in told if (m.kind, m.slot) == (name, slot)) == wrote
-
-
-def test_the_reader_keeps_the_ring_s_order():
-    reader = make_reader()
-    writer = Writer(reader, 4)
-    assert reader.drain() == []
-    writer.post(0, 2, 16)
-    writer.post(1, 0, 5)
-    assert reader.drain() == [Message("started", 2, 16), Message("finished", 0, 5)]
-    assert reader.drain() == []
-
-
-def test_flags_wrap_around():
-    reader = make_reader()
-    reader._finished[1] = 2**32 - 1
-    assert not reader.has_finished(1, 2**32)
-    reader._finished[1] = 3
-    assert reader.has_finished(1, 2**32)
-    assert not reader.has_finished(1, 2**32 + 4)
-
-
-def test_waiting_for_what_does_not_come():
-    with pytest.raises(NotesError, match="slot 0 has finished 0 launches instead of 1 after 0 s"):
-        make_reader().wait(0, 1, timeout_s=0)
-
-
-@pytest.mark.parametrize(("slots", "ring"), [(0, 4), (1, 0), (1, 3), (1, -4)])
-def test_sizes_that_cannot_be(slots, ring):
-    with pytest.raises(NotesError):
-        _Layout(slots, ring)
-
-
-def test_the_device_image_points_into_the_host_memory():
-    layout = _Layout(slots=20, ring_messages=8)
-    host = 1 << 40
-    image = layout.device_image(host)
-    assert len(image) == 64 + 20 * 64
-    header = image[:16].view(np.uint64) - np.uint64(host)
-    assert header.tolist() == [layout.ring, layout.read]
-    last = image[64 + 19 * 64 :]
-    assert (last[8:24].view(np.uint64) - np.uint64(host)).tolist() == [256 + 19 * 4, 384 + 19 * 4]
-    assert last[40:52].view(np.uint32).tolist() == [19, 0, 0]
-    assert layout.words_of(19) == 19 * 8

@@ -11,6 +11,7 @@ void bind_engine(pybind11::module_& m);
 void bind_sim_gpu(pybind11::module_& m);
 void bind_cuda(pybind11::module_& m);
 void bind_cuda_engine(pybind11::module_& m);
+void bind_plan_runner(pybind11::module_& m);
 void bind_ipc(pybind11::module_& m);
 void bind_ipc_client(pybind11::module_& m);
 void bind_live(pybind11::module_& m);

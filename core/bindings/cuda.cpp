@@ -31,6 +31,7 @@ py::list cuda_devices() {
     device["reserved_smem_per_block"] = d.reserved_smem_per_block;
     device["l2_bytes"] = d.l2_bytes;
     device["copy_engines"] = d.copy_engines;
+    device["clock_khz"] = d.clock_khz;
     list.append(device);
   }
   return list;

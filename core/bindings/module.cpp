@@ -14,6 +14,7 @@ PYBIND11_MODULE(_core, m) {
   paella::bindings::bind_sim_gpu(m);
   paella::bindings::bind_cuda(m);
   paella::bindings::bind_cuda_engine(m);
+  paella::bindings::bind_plan_runner(m);
   paella::bindings::bind_ipc(m);
   paella::bindings::bind_ipc_client(m);
   paella::bindings::bind_live(m);

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from paella import _core
 from paella.errors import PaellaError
 from paella.files import replacing
-from paella.gpu.device import load_cupy
+from paella.gpu.device import open_gpu
 from paella.gpu.inputs import random_inputs
-from paella.gpu.notes import Notes
-from paella.gpu.runner import CHAIN, UNIT, PlanRunner, Weights, level_name
+from paella.gpu.runner import CHAIN, UNIT, Array, LoadedPlan, PlanRunner, level_name
 from paella.plan import Plan, file_sha256, read_plan
 
 TOLERANCE = 1e-5  # relative; single precision, sums in another order
 SEEDS = (1, 2, 3)
 LEVELS = (0, UNIT, CHAIN, 1, 16)  # of notification
+RING_MESSAGES = 1 << 16
 HEADER = ("model", "plain", *map(level_name, LEVELS), "right")
 
 
@@ -56,7 +58,7 @@ class Outcome(msgspec.Struct, frozen=True):
         return (self.name, *(f"{e:.1e}" for e in errors), self.right)
 
 
-Pair = tuple[list[np.ndarray], list[np.ndarray]]  # inputs and outputs
+Pair = tuple[list[Array], list[Array]]  # inputs and outputs
 
 
 def check(
@@ -71,40 +73,33 @@ def check(
     Expected outputs come from `reference`, or from onnxruntime and the ONNX file the plan was
     compiled from: `onnx`, or the one at the recorded place or beside the plan.
     """
-
     plan = read_plan(folder)
-    load_cupy()  # no GPU: say so before the CPU works in vain
+    gpu = open_gpu()  # no GPU: say so before the CPU works in vain
     if reference is not None:
         pairs = _read_reference(plan, Path(reference), seeds)
     else:
         pairs = _compute_reference(plan, onnx, seeds)
-    weights = Weights(plan)
-    notes = Notes(1, 1 << 16)
+    notes = _core.Notes(gpu, 1, RING_MESSAGES)
     levels: dict[int | None, float] = {}
     unwritten = 0
-    with (
-        PlanRunner(plan, weights=weights) as plain,
-        PlanRunner(plan, kernels="instrumented", notes=notes, weights=weights) as instrumented,
-    ):
+    with PlanRunner(LoadedPlan(plan), notes) as runner:
         for inputs, expected in pairs:
             for level in (None, *LEVELS):
-                runner = plain if level is None else instrumented
                 runner.set_input(inputs)
-                error, missed = _run(runner, level or 0, expected)
+                error, missed = _run(runner, _core.GpuStream(gpu), level, expected)
                 levels[level] = max(levels.get(level, 0.0), error)
                 unwritten += missed
                 notes.drain()
-    plain_error = levels.pop(None)
-    return Outcome(plan.name, plain_error, levels, unwritten, tolerance)
+    by_level = {level: error for level, error in levels.items() if level is not None}
+    return Outcome(plan.name, levels[None], by_level, unwritten, tolerance)
 
 
-def _run(runner: Any, level: int, expected: list[np.ndarray]) -> tuple[float, int]:
-    from paella.gpu.device import wait_for
-
-    stream = runner.cupy.cuda.Stream(non_blocking=True)
+def _run(
+    runner: PlanRunner, stream: _core.GpuStream, level: int | None, expected: list[Array]
+) -> tuple[float, int]:
     runner.poison()
     runner.launch(stream, level)
-    wait_for(stream)
+    stream.synchronize()
     error, unwritten = 0.0, 0
     for ours, theirs in zip(runner.outputs(), expected, strict=True):
         missed = count_unwritten(ours, theirs)
@@ -113,18 +108,19 @@ def _run(runner: Any, level: int, expected: list[np.ndarray]) -> tuple[float, in
     return error, unwritten
 
 
-def count_unwritten(ours: np.ndarray, theirs: np.ndarray) -> int:
+def count_unwritten(ours: Array, theirs: Array) -> int:
     """Elements that still have every bit set, where the reference has not."""
 
-    def poisoned(array: np.ndarray) -> np.ndarray:
+    def poisoned(array: Array) -> Array:
         size = array.dtype.itemsize
         raw = np.ascontiguousarray(array).view(np.uint8).reshape(-1, size)
-        return (raw == 0xFF).all(axis=1)
+        found: Array = (raw == 0xFF).all(axis=1)
+        return found
 
     return int((poisoned(ours) & ~poisoned(theirs.astype(ours.dtype))).sum())
 
 
-def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
+def relative_error(ours: Array, theirs: Array) -> float:
     """The larger of max|a-b| / max|b| and ||a-b|| / ||b||; infinite where `ours` is not finite."""
     a, b = (np.asarray(x, np.float64).ravel() for x in (ours, theirs))
     if a.shape != b.shape or not np.isfinite(a).all():
@@ -156,7 +152,7 @@ def find_onnx(plan: Plan, given: str | Path | None) -> Path:
 
 def _compute_reference(plan: Plan, onnx: str | Path | None, seeds: Iterable[int]) -> list[Pair]:
     try:
-        import onnxruntime
+        onnxruntime: Any = import_module("onnxruntime")
     except ImportError:
         raise CheckError(
             "onnxruntime is not installed: install it, or give a reference written where it is"

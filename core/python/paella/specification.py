@@ -129,7 +129,11 @@ class PlanFiles(Strict, frozen=True):
     plan: Plan
     plain: str  # cubins
     instrumented: str
-    weights: str  # empty: the plan has none
+    chained: str = ""  # empty: not to be loaded
+    chain: list[Size] = msgspec.field(
+        default_factory=list
+    )  # indices of the kernels whose chained form a chain uses
+    weights: str = ""  # empty: the plan has none
 
     def text(self) -> bytes:
         return msgspec.json.encode(self)

@@ -35,15 +35,23 @@ LaunchPlan read_plan(const PlanFiles& files) {
   plan.plain = read_file(files.plain);
   plan.instrumented = read_file(files.instrumented);
   if (!files.weights.empty()) plan.weights = read_file(files.weights);
+  if (!files.chained.empty()) plan.chained = read_file(files.chained);
   plan.arena_bytes = files.plan.arena_bytes;
   for (const Tensor& input : files.plan.inputs) plan.inputs.push_back(input.at.bytes);
   for (const Tensor& output : files.plan.outputs) {
     plan.outputs.push_back({place_in(output.at.space, output.at.offset), output.at.bytes});
   }
   for (const PlannedLaunch& kernel : files.plan.kernels) {
-    Launch launch{kernel.symbol, kernel.grid, kernel.block, kernel.dynamic_smem, {}};
+    Launch launch;
+    launch.symbol = kernel.symbol;
+    launch.grid = kernel.grid;
+    launch.block = kernel.block;
+    launch.dynamic_smem = kernel.dynamic_smem;
     for (const Ref& ref : kernel.args) launch.args.push_back(place_in(ref.space, ref.offset));
     plan.launches.push_back(std::move(launch));
+  }
+  for (const std::int32_t k : files.chain) {
+    plan.launches.at(static_cast<std::size_t>(k)).in_chain = true;
   }
   return plan;
 }

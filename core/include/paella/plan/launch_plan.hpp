@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -34,10 +35,12 @@ void fields(Self& self, auto&& field) {
   field("at", self.at);
 }
 
+using Grid = std::array<unsigned, 3>;  // blocks, or threads of a block, in x, y and z
+
 struct PlannedLaunch {
   std::string symbol;
-  std::array<unsigned, 3> grid{1, 1, 1};
-  std::array<unsigned, 3> block{1, 1, 1};
+  Grid grid{1, 1, 1};
+  Grid block{1, 1, 1};
   std::vector<Ref> args;
   unsigned dynamic_smem = 0;
 };
@@ -70,6 +73,8 @@ struct PlanFiles {
   std::string name;  // of the model
   PlanText plan;
   std::string plain, instrumented;  // cubins
+  std::string chained;              // likewise; empty: not to be loaded
+  std::vector<std::int32_t> chain;  // indices of the kernels whose chained form a chain uses
   std::string weights;              // empty: it has none
 };
 
@@ -79,6 +84,8 @@ void fields(Self& self, auto&& field) {
   field("plan", self.plan);
   field("plain", self.plain);
   field("instrumented", self.instrumented);
+  field("chained", self.chained);
+  field("chain", self.chain);
   field("weights", self.weights);
 }
 
@@ -98,10 +105,11 @@ Place place_in(const std::string& space, std::size_t offset);
 
 struct Launch {
   std::string symbol;
-  std::array<unsigned, 3> grid{1, 1, 1};
-  std::array<unsigned, 3> block{1, 1, 1};
+  Grid grid{1, 1, 1};
+  Grid block{1, 1, 1};
   unsigned dynamic_smem = 0;
   std::vector<Place> args;
+  bool in_chain = false;  // its chained form is used in chains, the plain one if not
 };
 
 struct Output {
@@ -112,6 +120,7 @@ struct Output {
 struct LaunchPlan {
   std::string name;
   std::string plain, instrumented;  // cubins
+  std::string chained;              // the same; empty where only serving is wanted
   std::vector<Launch> launches;
   std::string weights;
   std::size_t arena_bytes = 0;

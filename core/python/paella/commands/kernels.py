@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 from paella.commands.printing import say, say_json, say_table
 from paella.errors import UsageError
+
+T = TypeVar("T")
+MODEL_S = 600.0  # most that checking or measuring one model may take
 
 
 def zoo(args: argparse.Namespace) -> None:
@@ -48,7 +54,7 @@ def tune(args: argparse.Namespace) -> None:
         made = tuning.prepare(models, folder, args.count, args.arch, args.near)
         say(f"{folder}: {made} candidates; paella tune {folder} --out FILE measures them")
     elif args.out:
-        records = tuning.measure(folder, Path(args.out), args.arch)
+        records = _on_gpu(None, "tuning", tuning.measure, folder, Path(args.out), args.arch)
         say(f"{args.out}: tiles of {len(records)} contractions")
     else:
         raise UsageError("give models to write candidates for, or --out FILE to measure them")
@@ -63,8 +69,9 @@ def check(args: argparse.Namespace) -> int:
         check.write_reference(args.plans[0], args.write_reference, onnx=args.onnx)
         say(args.write_reference)
         return 0
+    how = {"tolerance": args.tolerance, "onnx": args.onnx, "reference": args.reference}
     outcomes = [
-        check.check(plan, tolerance=args.tolerance, onnx=args.onnx, reference=args.reference)
+        _on_gpu(MODEL_S, f"checking {plan}", partial(check.check, plan, **how))
         for plan in args.plans
     ]
     if args.json:
@@ -77,6 +84,19 @@ def check(args: argparse.Namespace) -> int:
 def profile(args: argparse.Namespace) -> None:
     from paella.profiler.profile import profile
 
-    name, device = args.name, args.device_name
-    for path in profile(args.plans, name, device, args.out, args.quick, args.resume):
+    limit_s = MODEL_S * (len(args.plans) + 1)
+    how = (args.name, args.device_name, args.out, args.quick, args.resume)
+    for path in _on_gpu(limit_s, "profiling", profile, args.plans, *how):
         say(str(path))
+
+
+def _on_gpu(limit_s: float | None, what: str, function: Callable[..., T], *args: Any) -> T:
+    """A call that may hang with the GPU: interrupts and the limit end the process then."""
+    from paella.gpu.device import is_lost
+    from paella.hardware import leaving
+
+    try:
+        return leaving.within(limit_s, what, function, *args)
+    finally:
+        if is_lost():
+            leaving.want()

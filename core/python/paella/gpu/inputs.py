@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from paella.plan import Plan
 
 
-def random_inputs(plan: Plan, seed: int) -> list[np.ndarray]:
+def random_inputs(plan: Plan, seed: int) -> list[NDArray[Any]]:
     """Normally distributed floats, zeros and ones as integers; the same for the same seed."""
     rng = np.random.default_rng(seed)
-    arrays = []
+    arrays: list[NDArray[Any]] = []
     for tensor in plan.inputs:
         dtype = np.dtype(tensor.dtype)
         if dtype.kind == "f":

@@ -63,10 +63,16 @@ class _Call(Generic[T]):
 
 def interruptible(function: Callable[..., T], *args: Any) -> T:
     """A call in a thread of its own, while this one sees interrupts, which end the process."""
+    return within(None, "", function, *args)
+
+
+def within(limit_s: float | None, what: str, function: Callable[..., T], *args: Any) -> T:
+    """The same with a limit: RunError where the call takes longer, and the process is to end."""
     call = _Call(function, *args)
     threading.Thread(target=call.make, daemon=True, name="paella call").start()
     try:
-        call.ended()
+        if not call.ended(limit_s):
+            raise RunError(f"{what} has not ended within {limit_s:.0f} s")
     except BaseException:
         want()
         raise

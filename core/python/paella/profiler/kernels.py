@@ -9,15 +9,16 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Literal
 
 import msgspec
 
+from paella import _core
 from paella.gpu.runner import PlanRunner
 from paella.plan import Dim3
 from paella.profiler import windows
 from paella.profiler.arithmetic import centre_error, midmean, saturation, spread, with_floor
-from paella.profiler.stopwatch import Stopwatch
+from paella.profiler.stopwatch import Issue, Stopwatch
 
 GOOD_ERROR_US = 0.05  # of a kernel's time: enough rounds when most are known as well as this
 FEWEST_ROUNDS, MOST_ROUNDS, SECONDS = 10, 200, 10.0  # for one model
@@ -29,6 +30,8 @@ MOST_CHAINS = 32
 
 
 Edge = tuple[windows.Segment, windows.Segment]  # a kernel: the window without it, and with it
+Timed = windows.Segment | Literal["whole"]
+Times = dict[Timed, list[float]]  # over the rounds
 
 
 class InPlace(msgspec.Struct, frozen=True):
@@ -42,27 +45,32 @@ class InPlace(msgspec.Struct, frozen=True):
     rounds: int
 
 
-def in_place(runner: PlanRunner, watch: Stopwatch, whole_graph: Any, quick: bool) -> InPlace:
+def in_place(
+    runner: PlanRunner, watch: Stopwatch, whole_graph: _core.GpuGraph, quick: bool
+) -> InPlace:
     """Rounds of passes until the kernels are known well enough, or the time for it is over."""
     count = len(runner.plan.kernels)
     rounds = list(windows.passes(count))
     graphs = {
-        s: runner.graph_of(p % count for p in range(s.start, s.stop))
+        s: runner.graph_of([p % count for p in range(s.start, s.stop)])
         for s in {s for segments in rounds for s in segments}
     }
     edges = windows.kernel_edges(count)
     fewest, most, seconds = (3, 6, 1.0) if quick else (FEWEST_ROUNDS, MOST_ROUNDS, SECONDS)
     end = time.monotonic() + seconds
-    times: dict[Any, list[float]] = {}  # over the rounds, of each timed segment and of the whole
+    times: Times = {}  # of each timed segment and of the whole
     done = -1  # the first round loads the graphs
     while done < most:
         if done == 0:
             times.clear()
         for nth, segments in enumerate(rounds):
-            steps = [(graphs[s].launch, s if s.timed else None) for s in segments]
+            steps: list[tuple[Issue, Timed | None]] = [
+                (graphs[s].launch, s if s.timed else None) for s in segments
+            ]
             if nth % WHOLE_EVERY == 0:
                 steps.append((whole_graph.launch, "whole"))
-            for key, us in watch.run(steps):
+            found: list[tuple[Timed, float]] = watch.run(steps)
+            for key, us in found:
                 times.setdefault(key, []).append(us)
         done += 1
         over = time.monotonic() > end
@@ -71,7 +79,7 @@ def in_place(runner: PlanRunner, watch: Stopwatch, whole_graph: Any, quick: bool
     return _sum_up(times, edges, done)
 
 
-def _sum_up(times: dict[Any, list[float]], edges: list[Edge], rounds: int) -> InPlace:
+def _sum_up(times: Times, edges: list[Edge], rounds: int) -> InPlace:
     count = len(edges)
     centre = {key: midmean(t) for key, t in times.items()}
     raw = [centre[longer] - centre[shorter] for shorter, longer in edges]
@@ -92,11 +100,11 @@ def _sum_up(times: dict[Any, list[float]], edges: list[Edge], rounds: int) -> In
     )
 
 
-def _error(times: dict[Any, list[float]], edges: list[Edge]) -> float:
+def _error(times: Times, edges: list[Edge]) -> float:
     return midmean([centre_error(d) for d in _differences(times, edges)])
 
 
-def _differences(times: dict[Any, list[float]], edges: list[Edge]) -> list[list[float]]:
+def _differences(times: Times, edges: list[Edge]) -> list[list[float]]:
     """Each kernel's time in every round."""
     return [
         [b - a for a, b in zip(times[shorter], times[longer], strict=True)]
@@ -117,7 +125,7 @@ class Solo(msgspec.Struct, frozen=True):
 
 def solo(runner: PlanRunner, watch: Stopwatch, sms: int, quick: bool) -> Iterator[Solo]:
     """Every kernel of the model alone; kernels with the same code and grid are measured once."""
-    known: dict[Any, Solo] = {}
+    known: dict[tuple[str, Dim3, tuple[int, ...]], Solo] = {}
     for index, k in enumerate(runner.plan.kernels):
         key = (k.symbol, k.grid, tuple(ref.bytes for ref in k.args))
         if key not in known:
@@ -127,7 +135,7 @@ def solo(runner: PlanRunner, watch: Stopwatch, sms: int, quick: bool) -> Iterato
 
 def _solo(runner: PlanRunner, watch: Stopwatch, index: int, sms: int, repeats: int) -> Solo:
     few, many = (runner.graph_of([index] * n) for n in (SOLO_FEWER, SOLO_COPIES))
-    steps: list[tuple[Any, Any]] = [(few.launch, None)]
+    steps: list[tuple[Issue, str | None]] = [(few.launch, None)]
     steps += [(few.launch, "few"), (many.launch, "many")] * repeats
     times = watch.run(steps)
     more = SOLO_COPIES - SOLO_FEWER
@@ -161,7 +169,7 @@ def _co_resident(
     later than their blocks alone would.
     """
     grid = runner.plan.kernels[index].grid
-    steps: list[tuple[Any, Any]] = []
+    steps: list[tuple[Issue, tuple[float, int] | None]] = []
     counts: list[float] = []
     for per_sm in BLOCKS_PER_SM:
         chains, cut = shape_load(grid, per_sm * sms, 2 * sms)
@@ -171,10 +179,10 @@ def _co_resident(
         if not 0.8 * per_sm <= count <= most or count in counts:
             continue
         counts.append(count)
-        graphs = [_chains(runner, watch.side_streams(chains - 1), index, cut, n) for n in CHAINED]
+        graphs = [runner.graph_of_chains(index, cut, chains, n) for n in CHAINED]
         steps += [(graph.launch, None) for graph in graphs]
         steps += [(g.launch, (count, n)) for g, n in zip(graphs, CHAINED, strict=True)] * repeats
-    times = defaultdict(list)
+    times: dict[tuple[float, int], list[float]] = defaultdict(list)
     for key, us in watch.run(steps) if steps else ():
         times[key].append(us)
     short, long = CHAINED
@@ -198,23 +206,3 @@ def shape_load(grid: Dim3, blocks: int, large: int) -> tuple[int, Dim3]:
     if x <= blocks:
         return 1, (x, blocks // x, 1)
     return 1, (blocks, 1, 1)
-
-
-def _chains(runner: PlanRunner, others: list[Any], index: int, grid: Dim3, length: int) -> Any:
-    """A graph of chains side by side, each of `length` launches of one kernel."""
-    event = runner.cupy.cuda.Event
-
-    def issue(stream: Any) -> None:
-        fork = event(disable_timing=True)
-        fork.record(stream)
-        for other in others:
-            other.wait_event(fork)
-        for _ in range(length):
-            for one in (stream, *others):
-                runner.launch_one(one, index, grid)
-        for other in others:
-            joined = event(disable_timing=True)
-            joined.record(other)
-            stream.wait_event(joined)
-
-    return runner.capture(issue)

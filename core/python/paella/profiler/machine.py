@@ -101,9 +101,10 @@ def _probe(queues: int, timeout_s: float) -> dict[str, Any] | str:
         lines = done.stderr.strip().splitlines()
         return lines[-1] if lines else f"the probe ended with status {done.returncode}"
     try:
-        return json.loads(done.stdout)
+        found: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
         return "the probe printed something else"
+    return found
 
 
 def _without_holes(measured: dict[str, Any]) -> dict[str, Any]:

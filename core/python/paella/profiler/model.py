@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from paella.gpu.device import Gpu
+from paella import _core
+from paella.gpu.device import Gpu, open_gpu
 from paella.gpu.inputs import random_inputs
-from paella.gpu.notes import Notes
-from paella.gpu.runner import CHAIN, UNIT, PlanRunner, Weights, level_name
-from paella.plan import Plan
+from paella.gpu.runner import CHAIN, UNIT, LoadedPlan, PlanRunner, level_name
 from paella.profiler.arithmetic import midmean, spread
-from paella.profiler.kernels import in_place, solo
-from paella.profiler.stopwatch import Stopwatch
+from paella.profiler.kernels import InPlace, Solo, in_place, solo
+from paella.profiler.stopwatch import Issue, Stopwatch
 
 REPLAYS = 10  # of a graph, back to back
 REPEATS = 15
@@ -20,16 +19,17 @@ LEVELS = (0, UNIT, CHAIN, 1, 16)  # of notification
 RING_MESSAGES = 1 << 18
 
 
-def measure_model(plan: Plan, gpu: Gpu, weights: Weights, quick: bool) -> dict[str, Any]:
+def measure_model(loaded: LoadedPlan, gpu: Gpu, quick: bool) -> dict[str, Any]:
     """The model as in config/kernels/NAME.json."""
-    with PlanRunner(plan, weights=weights) as runner:
+    plan = loaded.plan
+    with PlanRunner(loaded) as runner:
         runner.set_input(random_inputs(plan, seed=1))
         graph = runner.graph()
-        watch = Stopwatch(runner.cupy, graph.launch)
+        watch = Stopwatch(graph.launch)
         whole = _whole(runner, watch, graph, 3 if quick else REPEATS)
         placed = in_place(runner, watch, graph, quick)
         alone = list(solo(runner, watch, gpu.sms, quick))
-        instrumented = _instrumented(plan, weights, runner, watch, graph, 3 if quick else REPEATS)
+        instrumented = _instrumented(loaded, watch, graph, 3 if quick else REPEATS)
         kernels = [_row(runner, i, placed, one) for i, one in enumerate(alone)]
     return {
         "input_bytes": sum(t.at.bytes for t in plan.inputs),
@@ -47,7 +47,7 @@ def measure_model(plan: Plan, gpu: Gpu, weights: Weights, quick: bool) -> dict[s
     }
 
 
-def _row(runner: PlanRunner, index: int, placed: Any, alone: Any) -> dict[str, Any]:
+def _row(runner: PlanRunner, index: int, placed: InPlace, alone: Solo) -> dict[str, Any]:
     launch = runner.plan.kernels[index]
     regs, smem, local = runner.resources(index)
     row = {
@@ -69,14 +69,16 @@ def _row(runner: PlanRunner, index: int, placed: Any, alone: Any) -> dict[str, A
     return {key: value for key, value in row.items() if value is not None}
 
 
-def _whole(runner: PlanRunner, watch: Stopwatch, graph: Any, repeats: int) -> dict[str, float]:
+def _whole(
+    runner: PlanRunner, watch: Stopwatch, graph: _core.GpuGraph, repeats: int
+) -> dict[str, float]:
     """By stream: kernels issued one by one beforehand. As a graph: replayed back to back."""
 
-    def replays(stream: Any) -> None:
+    def replays(stream: _core.GpuStream) -> None:
         for _ in range(REPLAYS):
             graph.launch(stream)
 
-    times = defaultdict(list)
+    times: dict[str, list[float]] = defaultdict(list)
     for _ in range(repeats):
         for key, us in watch.run([(replays, "graph"), (runner.launch, "stream")]):
             times[key].append(us / 1e3)
@@ -90,7 +92,7 @@ def _whole(runner: PlanRunner, watch: Stopwatch, graph: Any, repeats: int) -> di
 
 
 def _instrumented(
-    plan: Plan, weights: Weights, plain: PlanRunner, watch: Stopwatch, graph: Any, repeats: int
+    loaded: LoadedPlan, watch: Stopwatch, graph: _core.GpuGraph, repeats: int
 ) -> dict[str, float]:
     """Time of the instrumented model at each level of notification / that of the plain one.
 
@@ -98,20 +100,24 @@ def _instrumented(
     begins with another one each time. Between turns the host reads all messages.
     """
     replays = 4
-    notes = Notes(1, RING_MESSAGES)
-    with PlanRunner(plan, kernels="instrumented", notes=notes, weights=weights) as runner:
-        runner.set_input(random_inputs(plan, seed=1))
+    notes = _core.Notes(open_gpu(), 1, RING_MESSAGES)
+    with PlanRunner(loaded, notes) as runner:
+        runner.set_input(random_inputs(loaded.plan, seed=1))
         graphs = {level_name(level).replace(" ", "_"): runner.graph(level) for level in LEVELS}
         graphs = {"plain": graph} | graphs
         keys = list(graphs)
         times: dict[str, list[float]] = defaultdict(list)
 
-        def several(key: str) -> Any:
-            return lambda stream: [graphs[key].launch(stream) for _ in range(replays)]
+        def several(key: str) -> Issue:
+            def issue(stream: _core.GpuStream) -> None:
+                for _ in range(replays):
+                    graphs[key].launch(stream)
+
+            return issue
 
         for turn in range(repeats + 1):
             shift = turn % len(keys)
-            steps: list[tuple[Any, Any]] = []
+            steps: list[tuple[Issue, str | None]] = []
             for key in keys[shift:] + keys[:shift]:
                 steps += [(graphs[key].launch, None), (several(key), key)]
             for key, us in watch.run(steps):

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from paella import _core
 from paella.files import check_writable, replacing
-from paella.gpu.device import Gpu, explaining, load_cupy, present_gpu
-from paella.gpu.runner import Weights, check_arch
+from paella.gpu.device import Gpu, present_gpu
+from paella.gpu.runner import LoadedPlan, check_arch
 from paella.plan import Plan, file_sha256, read_plan
 from paella.profiler import machine
 from paella.profiler.arithmetic import FLOOR_US
@@ -70,45 +71,22 @@ def profile(
     """
     gpu, out = present_gpu(), Path(out)
     refuse_to_replace(out, name)
-    plans = {plan.name: plan for plan in map(read_plan, folders)}
-    for plan in plans.values():
+    plans = [*{plan.name: plan for plan in map(read_plan, folders)}.values()]
+    for plan in plans:
         check_arch(plan)
     progress = _Progress(out / "kernels" / f".{name}.partial.json", gpu, quick, resume)
     before = machine.gpu_state()
-    for nth, plan in enumerate(plans.values(), 1):
-        begun = time.monotonic()
-        known = progress.model(plan)
-        if known is None:
-            known = _measure(plan, gpu, quick)
-            progress.keep(plan, known)
-        seconds = time.monotonic() - begun
-        _say(f"[{nth}/{len(plans)}] {_in_a_line(plan.name, known['model'])} ({seconds:.0f} s)")
+    found = _measure_all(plans, gpu, quick, progress)
     host_us, queues, missing = machine.host_costs()
     for sentence in missing:
         _say(sentence)
-    measured = {
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "host": machine.host(),
-        "cuda_driver": _version(gpu.driver),
-        "cuda_runtime": _version(gpu.runtime),
-        "cupy": load_cupy().__version__,
-        "before": before,
-        "after": machine.gpu_state(),
-        "quick": quick,
-        "missing": missing,
-        "method": METHOD,
-        "plans": {
-            plan.name: {"onnx_sha256": plan.source.sha256, "compiler": plan.compiler}
-            for plan in plans.values()
-        },
-    }
+    measured = _provenance(gpu, before, quick) | {"missing": missing, "method": METHOD}
     about = _about(gpu, measured)
-    found = {plan.name: progress.model(plan) for plan in plans.values()}
     document = {
         "kernel_set": name,
         "about": about,
         "device": _device(gpu),
-        "measured": measured,
+        "measured": measured | {"plans": {plan.name: _source(plan) for plan in plans}},
         "host_us": host_us,
         "hardware_queues": queues,
         "concurrency": {"about": METHOD["concurrency"]}
@@ -122,13 +100,44 @@ def profile(
     return [*paths, path]
 
 
+def _measure_all(
+    plans: list[Plan], gpu: Gpu, quick: bool, progress: _Progress
+) -> dict[str, dict[str, Any]]:
+    """What is known of each model, by name."""
+    found = {}
+    for nth, plan in enumerate(plans, 1):
+        begun = time.monotonic()
+        known = progress.model(plan)
+        if known is None:
+            known = _measure(plan, gpu, quick)
+            progress.keep(plan, known)
+        seconds = time.monotonic() - begun
+        _say(f"[{nth}/{len(plans)}] {_in_a_line(plan.name, known['model'])} ({seconds:.0f} s)")
+        found[plan.name] = known
+    return found
+
+
 def _measure(plan: Plan, gpu: Gpu, quick: bool) -> dict[str, Any]:
-    weights = Weights(plan)
-    with explaining(f"cannot measure {plan.name}"):
-        model = measure_model(plan, gpu, weights, quick)
-        concurrency = measure_concurrency(plan, weights, model["graph_ms"], quick)
-    load_cupy().get_default_memory_pool().free_all_blocks()
-    return {"model": model, "concurrency": concurrency}
+    loaded = LoadedPlan(plan)
+    model = measure_model(loaded, gpu, quick)
+    return {"model": model, "concurrency": measure_concurrency(loaded, model["graph_ms"], quick)}
+
+
+def _provenance(gpu: Gpu, before: dict[str, Any], quick: bool) -> dict[str, Any]:
+    """When and on what the profile was measured, and by which engine."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "host": machine.host(),
+        "cuda_driver": _version(gpu.driver),
+        "engine": _core.engine_version,
+        "before": before,
+        "after": machine.gpu_state(),
+        "quick": quick,
+    }
+
+
+def _source(plan: Plan) -> dict[str, Any]:
+    return {"onnx_sha256": plan.source.sha256, "compiler": plan.compiler}
 
 
 class _Progress:
@@ -162,7 +171,7 @@ class _Progress:
 
 
 def _plan_sha256(plan: Plan) -> str:
-    return file_sha256(plan.folder / "plan.json")
+    return file_sha256((plan.folder or Path()) / "plan.json")
 
 
 def _in_a_line(name: str, model: dict[str, Any]) -> str:
@@ -180,7 +189,7 @@ def _about(gpu: Gpu, measured: dict[str, Any]) -> str:
     driver = measured["before"].get("driver") or measured["cuda_driver"]
     return (
         f"Measured {measured['date'][:10]} by paella profile on one {gpu.name} ({gpu.sms} SMs, "
-        f"driver {driver}, CUDA {measured['cuda_runtime']}; {measured['host']})."
+        f"driver {driver}, CUDA {measured['cuda_driver']}; {measured['host']})."
         + (" In a hurry: not for use." if measured["quick"] else "")
     )
 
@@ -188,7 +197,7 @@ def _about(gpu: Gpu, measured: dict[str, Any]) -> str:
 def _device(gpu: Gpu) -> dict[str, Any]:
     return {
         "name": gpu.name,
-        "compute_capability": f"{gpu.major}.{gpu.minor}",
+        "compute_capability": gpu.compute_capability,
         "sms": gpu.sms,
         "threads_per_sm": gpu.threads_per_sm,
         "blocks_per_sm": gpu.blocks_per_sm,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import TypeVar
 
-from paella.gpu.device import explaining, wait_for
+from paella import _core
+from paella.gpu.device import open_gpu
 
-Step = tuple[Callable[[Any], None], Hashable | None]  # what to issue, and the key of its time
+Key = TypeVar("Key", bound=Hashable)
+Issue = Callable[[_core.GpuStream], object]
+Timed = tuple[Key, _core.GpuEvent, _core.GpuEvent]  # and its start and end
 
 MOST_FILLERS = 16
 
@@ -20,34 +23,31 @@ class Stopwatch:
     everything is run again, with more filler if that happens twice.
     """
 
-    def __init__(self, cupy: Any, filler: Callable[[Any], None]) -> None:
-        self.cupy = cupy
-        self.stream = cupy.cuda.Stream(non_blocking=True)
+    def __init__(self, filler: Issue) -> None:
+        self.stream = _core.GpuStream(open_gpu())
         self._filler = filler
         self._fillers = 1
-        self._events: list[Any] = []
-        self._side: list[Any] = []
+        self._events: list[_core.GpuEvent] = []
         self.late = 0  # runs that were late to the last
 
-    def run(self, steps: Sequence[Step]) -> list[tuple[Hashable, float]]:
-        """Runs all steps in order; key and µs of those with a key."""
-        with explaining("cannot time kernels"):
-            again = False
-            while True:
-                timed, late = self._issue(steps)
-                wait_for(self.stream)
-                if not late or self._fillers >= MOST_FILLERS:
-                    self.late += late
-                    break
-                self._fillers *= 2 if again else 1
-                again = True
-            elapsed = self.cupy.cuda.get_elapsed_time
-            return [(key, elapsed(start, end) * 1e3) for key, start, end in timed]
+    def run(self, steps: Sequence[tuple[Issue, Key | None]]) -> list[tuple[Key, float]]:
+        """Runs all steps in order, each what to issue and its key; key and µs of those with one."""
+        again = False
+        while True:
+            timed, late = self._issue(steps)
+            self.stream.synchronize()
+            if not late or self._fillers >= MOST_FILLERS:
+                self.late += late
+                break
+            self._fillers *= 2 if again else 1
+            again = True
+        return [(key, end.elapsed_us(start)) for key, start, end in timed]
 
-    def _issue(self, steps: Sequence[Step]) -> tuple[list[tuple[Hashable, Any, Any]], bool]:
+    def _issue(self, steps: Sequence[tuple[Issue, Key | None]]) -> tuple[list[Timed[Key]], bool]:
         for _ in range(self._fillers):
             self._filler(self.stream)
-        timed, late = [], False
+        timed: list[Timed[Key]] = []
+        late = False
         for step, key in steps:
             if key is None:
                 step(self.stream)
@@ -60,13 +60,7 @@ class Stopwatch:
             timed.append((key, start, end))
         return timed, late
 
-    def side_streams(self, count: int) -> list[Any]:
-        """Streams for work beside; the same ones each time."""
-        while count > len(self._side):
-            self._side.append(self.cupy.cuda.Stream(non_blocking=True))
-        return self._side[:count]
-
-    def _event(self, index: int) -> Any:
+    def _event(self, index: int) -> _core.GpuEvent:
         while index >= len(self._events):
-            self._events.append(self.cupy.cuda.Event())
+            self._events.append(_core.GpuEvent(open_gpu()))
         return self._events[index]

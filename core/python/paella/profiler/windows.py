@@ -58,7 +58,9 @@ def _one_pass(kernels: int, firsts: range, longer: int, width: int, lead: int) -
     return segments
 
 
-def kernel_edges(kernels: int, width: int = WIDTH, lead: int = LEAD) -> list[tuple[Segment, ...]]:
+def kernel_edges(
+    kernels: int, width: int = WIDTH, lead: int = LEAD
+) -> list[tuple[Segment, Segment]]:
     """For every kernel the window without it, and the one that ends with it."""
     edges = []
     for kernel in range(kernels):

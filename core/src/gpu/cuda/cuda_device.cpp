@@ -23,19 +23,6 @@ void write_word(void* word) {
   __atomic_store_n(static_cast<std::uint32_t*>(word), 1, __ATOMIC_RELEASE);
 }
 
-class EnteredContext : public gpu::Device::Entered {
- public:
-  explicit EnteredContext(Context context) {
-    const Driver& d = driver();
-    d.check(d.context_get(&before_), "asking for the current context");
-    d.check(d.context_set(context), "entering a context");
-  }
-  ~EnteredContext() override { driver().context_set(before_); }
-
- private:
-  Context before_ = nullptr;
-};
-
 }  // namespace
 
 Telling telling_of(const WorkUnit& unit) {
@@ -93,6 +80,14 @@ DeviceContext::~DeviceContext() {
   driver().context_release(device_);
 }
 
+EnteredContext::EnteredContext(Context context) {
+  const Driver& d = driver();
+  d.check(d.context_get(&before_), "asking for the current context");
+  d.check(d.context_set(context), "entering a context");
+}
+
+EnteredContext::~EnteredContext() { driver().context_set(before_); }
+
 struct CudaDevice::LoadedInstances : Loaded {
   Installed installed;
 };
@@ -107,14 +102,16 @@ CudaDevice::CudaDevice(const CudaOptions& options)
       slots_(options.instances) {
   const EnteredContext here(context_.get());
   if (slots_ < 1) throw Error("a device needs models, and at least one instance of each");
-  notes_ = std::make_unique<NoteRing>(slots_, kRingMessages);
   free_slots_.resize(static_cast<std::size_t>(slots_));
   std::iota(free_slots_.rbegin(), free_slots_.rend(), 0);
+  // Freed here if anything fails, while the context is current.
+  auto notes = std::make_unique<NoteRing>(slots_, kRingMessages);
   const OwnedStream stream = make_stream();
   writes_values_ =
-      driver().stream_write_value(stream.get(), notes_->words_at(0) + offsetof(SlotWords, written),
+      driver().stream_write_value(stream.get(), notes->words_at(0) + offsetof(SlotWords, written),
                                   1, 0) == kSuccess;
   driver().check(driver().stream_synchronize(stream.get()), "trying the GPU");
+  notes_ = std::move(notes);
 }
 
 CudaDevice::~CudaDevice() {

@@ -62,6 +62,7 @@ DeviceInfo describe(int ordinal) {
   info.reserved_smem_per_block = attribute(device, Attribute::kReservedSharedMemoryPerBlock);
   info.l2_bytes = attribute(device, Attribute::kL2Bytes);
   info.copy_engines = attribute(device, Attribute::kAsyncEngines);
+  info.clock_khz = attribute(device, Attribute::kClockKhz);
   return info;
 }
 

@@ -44,16 +44,44 @@ OwnedStream make_stream() {
   return OwnedStream(stream);
 }
 
-OwnedEvent make_event() {
+namespace {
+
+OwnedEvent make_event_with(unsigned flags) {
   Event event = nullptr;
-  driver().check(driver().event_create(&event, kEventDisableTiming), "making an event");
+  driver().check(driver().event_create(&event, flags), "making an event");
   return OwnedEvent(event);
 }
+
+}  // namespace
+
+OwnedEvent make_event() { return make_event_with(kEventDisableTiming); }
+
+OwnedEvent make_timed_event() { return make_event_with(kEventWithTiming); }
 
 OwnedMemory make_memory(std::size_t bytes) {
   Pointer at = 0;
   driver().check(driver().memory_alloc(&at, bytes), "allocating device memory");
   return OwnedMemory(at);
+}
+
+OwnedGraphExec capture_graph(Stream capturing, const std::function<void()>& issue) {
+  const Driver& d = driver();
+  d.check(d.capture_begin(capturing, kCaptureThreadLocal), "capturing a graph");
+  Graph graph = nullptr;
+  try {
+    issue();
+  } catch (...) {
+    // Or the stream could not be used any more. The first error is the one that counts.
+    if (d.capture_end(capturing, &graph) == kSuccess && graph) d.graph_destroy(graph);
+    throw;
+  }
+  d.check(d.capture_end(capturing, &graph), "capturing a graph");
+  const OwnedGraph owned(graph);
+  GraphExec executable = nullptr;
+  d.check(d.graph_instantiate(&executable, graph, 0), "making a graph");
+  OwnedGraphExec made(executable);
+  d.check(d.graph_upload(executable, capturing), "uploading a graph");
+  return made;
 }
 
 }  // namespace paella::gpu::cuda

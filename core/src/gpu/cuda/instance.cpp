@@ -66,14 +66,29 @@ OwnedMemory memory_for(std::size_t bytes, const std::string& what) {
 
 }  // namespace
 
+Function LoadedModel::Kernel::function(Kind kind) const {
+  switch (kind) {
+    case Kind::kPlain: return plain;
+    case Kind::kInstrumented: return instrumented;
+    case Kind::kChained: return chained;
+  }
+  return nullptr;
+}
+
 LoadedModel::LoadedModel(LaunchPlan of) : plan_(std::move(of)) {
   const LaunchPlan& plan = plan_;
   plain_ = load_module(plan.plain, "loading the kernels of " + plan.name);
   instrumented_ = load_module(plan.instrumented, "loading the instrumented kernels of " + plan.name);
   auto plain = functions(plan, plain_.get());
   auto instrumented = functions(plan, instrumented_.get());
+  std::map<std::string, Function> chained;
+  if (!plan.chained.empty()) {
+    chained_ = load_module(plan.chained, "loading the chained kernels of " + plan.name);
+    chained = functions(plan, chained_.get());
+  }
   for (const Launch& launch : plan.launches) {
-    kernels_.push_back({plain[launch.symbol], instrumented[launch.symbol]});
+    kernels_.push_back(
+        {plain[launch.symbol], instrumented[launch.symbol], chained[launch.symbol]});
   }
   weights_ = memory_for(plan.weights.size(), "the weights of " + plan.name);
   const OwnedStream stream = make_stream();
@@ -84,7 +99,7 @@ LoadedModel::LoadedModel(LaunchPlan of) : plan_(std::move(of)) {
             doing.c_str());
   }
   d.check(d.stream_synchronize(stream.get()), doing.c_str());
-  for (std::string* large : {&plan_.weights, &plan_.plain, &plan_.instrumented}) {
+  for (std::string* large : {&plan_.weights, &plan_.plain, &plan_.instrumented, &plan_.chained}) {
     std::string().swap(*large);
   }
 }
@@ -96,7 +111,8 @@ Instance::Instance(const LoadedModel& model, NoteRing& notes, std::int32_t slot,
       slot_(slot),
       words_(&notes.words(slot)),
       slot_at_(notes.slot_at(slot)),
-      words_at_(notes.words_at(slot)) {
+      words_at_(notes.words_at(slot)),
+      position_at_(notes.position_at(slot)) {
   const LaunchPlan& plan = model.plan();
   const std::string what = "a job of " + plan.name;
   arena_ = memory_for(plan.arena_bytes, what);
@@ -119,16 +135,25 @@ Instance::Instance(const LoadedModel& model, NoteRing& notes, std::int32_t slot,
   }
   DrawnInput drawn(seed);
   for (const Bytes input : host_inputs_) drawn.draw(input);
-  parameters_.resize(plan.launches.size());
   graphs_.resize(plan.launches.size() + 1);
-  for (std::size_t k = 0; k < plan.launches.size(); ++k) {
+  set_parameters();
+}
+
+void Instance::set_parameters() {
+  const std::vector<Launch>& launches = model_.plan().launches;
+  parameters_.resize(launches.size());
+  for (std::size_t k = 0; k < launches.size(); ++k) {
     Parameters& p = parameters_[k];
-    for (const Place& place : plan.launches[k].args) p.values.push_back(address(place));
+    p.position = static_cast<std::uint32_t>(k) + 1;
+    for (const Place& place : launches[k].args) p.values.push_back(address(place));
     for (Pointer& value : p.values) p.pointers.push_back(&value);
+    p.chained = p.pointers;
     for (void* more : {static_cast<void*>(&slot_at_), static_cast<void*>(&words_at_),
                        static_cast<void*>(&level_)}) {
       p.pointers.push_back(more);
     }
+    p.chained.push_back(&position_at_);
+    p.chained.push_back(&p.position);
   }
 }
 
@@ -162,24 +187,36 @@ void Instance::copy_out(Stream stream, void* client) {
   }
 }
 
-void Instance::enqueue(const WorkUnit& unit, Telling telling, std::uint32_t level, Stream stream) {
+void Instance::launch(std::int32_t k, Kind kind, std::uint32_t level, Stream stream,
+                      const Grid& grid) {
   const Driver& d = driver();
-  if (unit.copy_in) copy_in(stream, unit.input);
+  const Launch& launch = model_.plan().launches[k];
+  Parameters& parameters = parameters_[k];
   level_ = level;
+  // The driver reads only as many parameters as the kernel has.
+  void** values = (kind == Kind::kChained ? parameters.chained : parameters.pointers).data();
+  const Result result =
+      d.launch(model_.kernels()[k].function(kind), grid[0], grid[1], grid[2], launch.block[0],
+               launch.block[1], launch.block[2], launch.dynamic_smem, stream, values, nullptr);
+  if (result == kSuccess) return;
+  const std::string doing = "launching kernel " + std::to_string(k) + " of " + model_.plan().name;
+  d.check(result, doing.c_str());
+}
+
+void Instance::launch(std::int32_t k, Kind kind, std::uint32_t level, Stream stream) {
+  launch(k, kind, level, stream, model_.plan().launches[k].grid);
+}
+
+Kind Instance::kind(std::int32_t k, Telling telling, bool last) const {
+  if (telling == Telling::kAll || (last && telling != Telling::kNone)) return Kind::kInstrumented;
+  const bool chained = telling == Telling::kChain && model_.plan().launches[k].in_chain;
+  return chained ? Kind::kChained : Kind::kPlain;
+}
+
+void Instance::enqueue(const WorkUnit& unit, Telling telling, std::uint32_t level, Stream stream) {
+  if (unit.copy_in) copy_in(stream, unit.input);
   for (std::int32_t k = unit.first_kernel; k < unit.last_kernel; ++k) {
-    const Launch& launch = model_.plan().launches[k];
-    const LoadedModel::Kernel& kernel = model_.kernels()[k];
-    const bool tells =
-        telling == Telling::kAll || (telling == Telling::kLast && k + 1 == unit.last_kernel);
-    const Result result =
-        d.launch(tells ? kernel.instrumented : kernel.plain, launch.grid[0], launch.grid[1],
-                 launch.grid[2], launch.block[0], launch.block[1], launch.block[2],
-                 launch.dynamic_smem, stream, parameters_[k].pointers.data(), nullptr);
-    if (result != kSuccess) {
-      const std::string doing =
-          "launching kernel " + std::to_string(k) + " of " + model_.plan().name;
-      d.check(result, doing.c_str());
-    }
+    launch(k, kind(k, telling, k + 1 == unit.last_kernel), level, stream);
   }
   if (unit.copy_out) copy_out(stream, unit.output);
 }
@@ -198,18 +235,10 @@ void Instance::prepare_graph(WorkUnit unit, Telling telling, std::uint32_t level
                              Stream capturing) {
   if (unit.of_client) unit.copy_in = unit.copy_out = false;
   if (unit.empty() || find(unit, telling, level)) return;
-  const Driver& d = driver();
-  d.check(d.capture_begin(capturing, kCaptureThreadLocal), "capturing a graph");
-  enqueue(unit, telling, level, capturing);
-  Graph graph = nullptr;
-  d.check(d.capture_end(capturing, &graph), "capturing a graph");
-  const OwnedGraph owned(graph);
-  GraphExec executable = nullptr;
-  d.check(d.graph_instantiate(&executable, graph, 0), "making a graph");
-  graphs_[unit.first_kernel].push_back({unit.last_kernel, telling, level, unit.copy_in,
-                                        unit.copy_out, OwnedGraphExec(executable)});
-  // Or the first launch would do it.
-  d.check(d.graph_upload(executable, capturing), "uploading a graph");
+  OwnedGraphExec graph =
+      capture_graph(capturing, [&] { enqueue(unit, telling, level, capturing); });
+  graphs_[unit.first_kernel].push_back(
+      {unit.last_kernel, telling, level, unit.copy_in, unit.copy_out, std::move(graph)});
 }
 
 void Instance::launch_graph(const WorkUnit& unit, Telling telling, std::uint32_t level,
@@ -256,6 +285,16 @@ void Instance::make_reference(Stream stream) {
 
 void Instance::poison() {
   std::memset(host_output_->as<void>(), kPoison, output_bytes(model_.plan()));
+}
+
+void Instance::poison_memory(Stream stream) {
+  const Driver& d = driver();
+  const LaunchPlan& plan = model_.plan();
+  const auto fill = [&](Pointer at, std::size_t bytes) {
+    if (at && bytes) d.check(d.memory_set(at, kPoison, bytes, stream), "clearing memory");
+  };
+  fill(arena_.get(), plan.arena_bytes);
+  for (std::size_t i = 0; i < outputs_.size(); ++i) fill(outputs_[i].get(), plan.outputs[i].bytes);
 }
 
 std::string Instance::outputs() const {

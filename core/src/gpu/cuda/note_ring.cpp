@@ -1,7 +1,10 @@
 #include "paella/gpu/cuda/note_ring.hpp"
 
 #include <cstring>
+#include <string>
 #include <vector>
+
+#include "paella/error.hpp"
 
 namespace paella::gpu::cuda {
 namespace {
@@ -17,10 +20,21 @@ struct Slot {
 };
 static_assert(sizeof(Header) == 64 && sizeof(Slot) == 64, "as in notify.cuh");
 
+std::int32_t checked(std::int32_t slots, std::uint32_t messages) {
+  if (slots < 1 || slots > 1 << 30) {
+    throw Error(std::to_string(slots) + " slots: at least one is needed, and at most 2^30");
+  }
+  if (messages == 0 || (messages & (messages - 1)) != 0 || messages >= 1u << 31) {
+    throw Error("a ring of " + std::to_string(messages) +
+                " messages: the number has to be a power of two, and at most 2^30");
+  }
+  return slots;
+}
+
 }  // namespace
 
 NoteRing::NoteRing(std::int32_t slots, std::uint32_t messages)
-    : slots_(slots),
+    : slots_(checked(slots, messages)),
       size_(messages),
       words_(sizeof(SlotWords) * slots),
       owed_(2 * sizeof(std::uint32_t) * slots),

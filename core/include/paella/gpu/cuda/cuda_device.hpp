@@ -34,6 +34,18 @@ class DeviceContext {
   int sms_ = 0;
 };
 
+// Makes a context the calling thread's until the end of the scope.
+class EnteredContext : public gpu::Device::Entered {
+ public:
+  explicit EnteredContext(Context context);
+  ~EnteredContext() override;
+  EnteredContext(const EnteredContext&) = delete;
+  EnteredContext& operator=(const EnteredContext&) = delete;
+
+ private:
+  Context before_ = nullptr;
+};
+
 // Which kernels of a unit tell the host of themselves.
 Telling telling_of(const WorkUnit& unit);
 

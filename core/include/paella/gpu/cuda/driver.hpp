@@ -28,10 +28,15 @@ constexpr Result kSuccess = 0;
 constexpr Result kNotReady = 600;
 
 constexpr unsigned kStreamNonBlocking = 1;
+constexpr unsigned kEventWithTiming = 0;
 constexpr unsigned kEventDisableTiming = 2;
 constexpr unsigned kHostAllocDeviceMap = 2;
 constexpr int kCaptureThreadLocal = 1;
-constexpr int kMaxDynamicSharedMemory = 8;  // CUfunction_attribute
+// CUfunction_attribute
+constexpr int kSharedBytes = 1;  // static, per block
+constexpr int kLocalBytes = 3;   // per thread
+constexpr int kRegisters = 4;    // per thread
+constexpr int kMaxDynamicSharedMemory = 8;
 constexpr unsigned kGreenContextDefaultStream = 1;
 constexpr int kResourceSms = 1;  // CUdevResourceType
 
@@ -46,6 +51,7 @@ static_assert(sizeof(DeviceResource) == 144);
 
 // CUdevice_attribute
 enum class Attribute : int {
+  kClockKhz = 13,
   kMultiprocessors = 16,
   kL2Bytes = 38,
   kMaxThreadsPerSm = 39,
@@ -78,6 +84,9 @@ enum class Attribute : int {
   X(module_unload, cuModuleUnload, (Module module))                                                \
   X(module_function, cuModuleGetFunction, (Function * function, Module module, const char* name))  \
   X(function_attribute, cuFuncSetAttribute, (Function function, int attribute, int value))         \
+  X(function_get, cuFuncGetAttribute, (int* value, int attribute, Function function))              \
+  X(occupancy, cuOccupancyMaxActiveBlocksPerMultiprocessor,                                        \
+    (int* blocks, Function function, int block_threads, std::size_t dynamic_smem))                 \
   X(launch, cuLaunchKernel,                                                                        \
     (Function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,       \
      unsigned block_y, unsigned block_z, unsigned smem_bytes, Stream stream, void** parameters,    \
@@ -101,9 +110,12 @@ enum class Attribute : int {
   X(event_create, cuEventCreate, (Event * event, unsigned flags))                                  \
   X(event_record, cuEventRecord, (Event event, Stream stream))                                     \
   X(event_query, cuEventQuery, (Event event))                                                      \
+  X(event_elapsed, cuEventElapsedTime, (float* ms, Event start, Event end))                        \
   X(event_destroy, cuEventDestroy_v2, (Event event))                                               \
   X(memory_alloc, cuMemAlloc_v2, (Pointer * at, std::size_t bytes))                                \
   X(memory_free, cuMemFree_v2, (Pointer at))                                                       \
+  X(memory_set, cuMemsetD8Async,                                                                   \
+    (Pointer at, unsigned char value, std::size_t bytes, Stream stream))                           \
   X(host_alloc, cuMemHostAlloc, (void** at, std::size_t bytes, unsigned flags))                    \
   X(host_free, cuMemFreeHost, (void* at))                                                          \
   X(host_register, cuMemHostRegister_v2, (void* at, std::size_t bytes, unsigned flags))            \
@@ -154,6 +166,7 @@ struct DeviceInfo {
   int reserved_smem_per_block = 0;
   int l2_bytes = 0;
   int copy_engines = 0;
+  int clock_khz = 0;  // the SMs' highest
 };
 
 // All devices that the driver shows.

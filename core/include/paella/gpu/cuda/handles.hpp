@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <utility>
 
 #include "paella/gpu/cuda/driver.hpp"
@@ -70,6 +71,12 @@ class MappedMemory {
 
 OwnedStream make_stream();  // does not wait for the legacy default stream
 OwnedEvent make_event();    // without timing
+OwnedEvent make_timed_event();
 OwnedMemory make_memory(std::size_t bytes);
+
+// A graph of what `issue` puts into `capturing`, and into streams that wait for its events and for
+// whose events it waits; uploaded, so that the first launch is as fast as the others. All kernels
+// have to be loaded. The upload may still run when the call returns.
+OwnedGraphExec capture_graph(Stream capturing, const std::function<void()>& issue);
 
 }  // namespace paella::gpu::cuda

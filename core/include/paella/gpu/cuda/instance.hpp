@@ -13,17 +13,22 @@
 
 namespace paella::gpu::cuda {
 
+using plan::Grid;
 using plan::Launch;
 using plan::LaunchPlan;
 using plan::Output;
 using plan::Place;
 using plan::Space;
 
-// Which kernels of a unit are instrumented; the others are plain.
+// The three compiled forms of a kernel.
+enum class Kind { kPlain, kInstrumented, kChained };
+
+// Which kernels of a unit are instrumented; the others are plain, or chained where that is said.
 enum class Telling {
-  kNone,  // the driver writes a word behind the unit
-  kLast,  // its last kernel, all of whose blocks one flag covers
-  kAll,   // each kernel tells of its blocks
+  kNone,   // the driver writes a word behind the unit
+  kLast,   // its last kernel, all of whose blocks one flag covers
+  kAll,    // each kernel tells of its blocks
+  kChain,  // as kLast, and the kernels before it are chained ones
 };
 
 // A model's kernels and weights on the GPU, shared by its instances.
@@ -33,6 +38,9 @@ class LoadedModel {
 
   struct Kernel {
     Function plain = nullptr, instrumented = nullptr;
+    Function chained = nullptr;  // null where the plan has none
+
+    Function function(Kind kind) const;
   };
   const LaunchPlan& plan() const { return plan_; }  // without cubins and weights
   const std::vector<Kernel>& kernels() const { return kernels_; }
@@ -40,7 +48,7 @@ class LoadedModel {
 
  private:
   LaunchPlan plan_;
-  OwnedModule plain_, instrumented_;
+  OwnedModule plain_, instrumented_, chained_;
   OwnedMemory weights_;
   std::vector<Kernel> kernels_;
 };
@@ -50,6 +58,16 @@ class Instance {
  public:
   // `slot` is the instance's own in `notes`; its input is drawn from `seed`.
   Instance(const LoadedModel& model, NoteRing& notes, std::int32_t slot, std::uint64_t seed);
+
+  // Puts one kernel into the stream: the launch that serving, checking and profiling share. `level`
+  // is for instrumented kernels (core/cuda/notify.cuh); a `grid` smaller than the plan's leaves out
+  // blocks.
+  void launch(std::int32_t kernel, Kind kind, std::uint32_t level, Stream stream,
+              const Grid& grid);
+  void launch(std::int32_t kernel, Kind kind, std::uint32_t level, Stream stream);
+
+  // The kind of a kernel in a unit, which it may be the last of.
+  Kind kind(std::int32_t kernel, Telling telling, bool last) const;
 
   // Puts the unit's operations into the stream.
   void enqueue(const WorkUnit& unit, Telling telling, std::uint32_t level, Stream stream);
@@ -65,6 +83,8 @@ class Instance {
   void make_reference(Stream stream);
   // Before the next job, so that an output that does not come is seen.
   void poison();
+  // The same for all device memory that kernels write.
+  void poison_memory(Stream stream);
   bool right() const;
   // What make_reference() kept, one output behind the other.
   std::string outputs() const;
@@ -84,6 +104,8 @@ class Instance {
   struct Parameters {  // of one launch
     std::vector<Pointer> values;
     std::vector<void*> pointers;  // the values, and what an instrumented kernel takes more
+    std::vector<void*> chained;   // the values, and what a chained kernel takes more
+    std::uint32_t position = 0;   // of the kernel in its chain, from 1
   };
   struct Executable {
     std::int32_t last;
@@ -94,6 +116,7 @@ class Instance {
   };
 
   Pointer address(const Place& place) const;
+  void set_parameters();
   void copy_in(Stream stream, const void* client);
   void copy_out(Stream stream, void* client);
   Executable* find(const WorkUnit& unit, Telling telling, std::uint32_t level);
@@ -102,7 +125,7 @@ class Instance {
   const LoadedModel& model_;
   std::int32_t slot_;
   SlotWords* words_;
-  Pointer slot_at_, words_at_;
+  Pointer slot_at_, words_at_, position_at_;
   std::uint32_t level_ = 0;
   OwnedMemory arena_;
   std::vector<OwnedMemory> inputs_, outputs_;

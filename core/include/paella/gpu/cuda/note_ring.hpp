@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -9,22 +10,29 @@
 // core/cuda/notify.cuh, and the layouts here are that file's.
 namespace paella::gpu::cuda {
 
-// The two words of a slot that kernels write, and one that the driver writes for the host: a line
-// of mapped memory for each slot.
+// The words of a slot that kernels write, and one that the driver writes for the host: a line of
+// mapped memory for each slot.
 struct alignas(64) SlotWords {
   std::uint32_t finished;  // launches, by the GPU
   std::uint32_t placed;
   std::uint32_t written;  // 1 behind a unit's last operation; the host clears it before the unit
+  std::uint32_t position;  // of the chained kernel placed last: all before it have finished
 };
 
 class NoteRing {
  public:
+  // `messages` is a power of two.
   NoteRing(std::int32_t slots, std::uint32_t messages);
 
   SlotWords& words(std::int32_t slot) { return words_.as<SlotWords>()[slot]; }
   // What an instrumented kernel takes: its slot and its words, both as the GPU sees them.
   Pointer slot_at(std::int32_t slot) const;
   Pointer words_at(std::int32_t slot) const;
+  // What a chained kernel takes.
+  Pointer position_at(std::int32_t slot) const {
+    return words_at(slot) + offsetof(SlotWords, position);
+  }
+  std::int32_t slots() const { return slots_; }
 
   // Calls told(finished, slot, blocks) for every message since the last time.
   template <class Told>
