@@ -20,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -31,6 +30,8 @@ from paella.compiler.nvcc import compile_cubin
 from paella.errors import PaellaError
 from paella.gpu.device import Gpu, open_gpu, present_gpu
 from paella.gpu.runner import CHAIN
+from paella.plan import Launch, Ref, Tensor
+from paella.specification import PlanBody, PlanFiles
 
 KERNELS = 50
 THREADS = 128
@@ -61,39 +62,39 @@ Issue = Callable[[_core.GpuStream], None]
 Work = tuple[Issue, Issue]  # what is not timed, and what is
 
 
-def made_plan(gpu: Gpu, folder: Path) -> dict[str, Any]:
+def made_plan(gpu: Gpu, folder: Path) -> PlanFiles:
     """A plan: a kernel that holds a stream back, and behind it KERNELS kernels of each case."""
     kinds = {"plain": SOURCE, "instrumented": instrument(SOURCE), "chained": chain(SOURCE, [])}
-    cubins = {}
     for kind, source in kinds.items():
         (folder / f"{kind}.cu").write_text(source)
         compile_cubin(folder / f"{kind}.cu", gpu.arch, folder / f"{kind}.cubin")
-        cubins[kind] = (folder / f"{kind}.cubin").read_bytes()
 
-    def launch(symbol: str, grid: int, threads: int, args: list[tuple[str, int]]) -> dict[str, Any]:
-        shape = {"grid": (grid, 1, 1), "block": (threads, 1, 1), "dynamic_smem": 0}
-        return {"symbol": symbol, "args": args, **shape}
+    def launch(symbol: str, grid: int, threads: int, args: list[Ref]) -> Launch:
+        return Launch(symbol, symbol, (grid, 1, 1), (threads, 1, 1), args)
 
     numbers = np.zeros(DATA_AT // 4, np.uint32)
     khz = gpu.clock_khz or 1_500_000  # where the driver does not say
     cycles = [us * khz // 1000 for us in LENGTHS_US]
     numbers[: len(cycles) + 1] = [*cycles, HOLD_NS]
     elements = max(GRIDS) * THREADS
-    kernels = [launch("hold_kernel", 1, 1, [("weights", 4 * len(cycles))])]
+    kernels = [launch("hold_kernel", 1, 1, [Ref("weights", 4 * len(cycles), 4)])]
     for length_us, grid in CASES:
-        length = ("weights", 4 * LENGTHS_US.index(length_us))
-        args = [("output0", 0), ("weights", DATA_AT), length]
+        length = Ref("weights", 4 * LENGTHS_US.index(length_us), 4)
+        data = 4 * elements
+        args = [Ref("output0", 0, data), Ref("weights", DATA_AT, data), length]
         kernels += [launch("work_kernel", grid, THREADS, args)] * KERNELS
-    return {
-        "name": "work",
-        **cubins,
-        "in_chain": [True] * len(kernels),
-        "kernels": kernels,
-        "weights": numbers.tobytes() + np.ones(elements, np.float32).tobytes(),
-        "arena_bytes": 0,
-        "inputs": [],
-        "outputs": [("output0", 0, 4 * elements)],
-    }
+    weights = folder / "weights.bin"
+    weights.write_bytes(numbers.tobytes() + np.ones(elements, np.float32).tobytes())
+    output = Tensor("out", "float32", [elements], Ref("output0", 0, 4 * elements))
+    return PlanFiles(
+        name="work",
+        plan=PlanBody(kernels, [], [output], 0),
+        plain=str(folder / "plain.cubin"),
+        instrumented=str(folder / "instrumented.cubin"),
+        chained=str(folder / "chained.cubin"),
+        chain=list(range(len(kernels))),
+        weights=str(weights),
+    )
 
 
 class Bench:
@@ -102,7 +103,9 @@ class Bench:
         self.stream = _core.GpuStream(opened)
         self.start, self.end = _core.GpuEvent(opened), _core.GpuEvent(opened)
         self.notes = _core.Notes(opened, ring_messages=1 << 16)
-        self.runner = _core.PlanRunner(_core.LoadedPlan(opened, made_plan(gpu, folder)), self.notes)
+        self.runner = _core.PlanRunner(
+            _core.LoadedPlan(opened, made_plan(gpu, folder).text()), self.notes
+        )
 
     def timed_us(self, before: Issue, work: Issue) -> float:
         """GPU time of `work` in the stream, per kernel."""

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from paella.config import Config
-from paella.errors import ConfigError
+from paella.errors import PaellaError
 
 SHIPPED = Config()
 
@@ -18,7 +18,7 @@ def config(tmp_path):
 
 
 def refused(act):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(PaellaError) as caught:
         act()
     message = str(caught.value)
     assert "\n" not in message

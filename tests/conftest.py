@@ -3,7 +3,8 @@
 Tests marked fake_driver run in a process of their own, with the fake CUDA driver in it.
 
 A process has one driver, which it loads at its first use and never changes: so each of these tests
-is forked from the process that pytest runs in, which has none loaded.
+is forked from the process that pytest runs in, which has none loaded. Tests marked gpu, which load
+the real one, come last.
 """
 
 from __future__ import annotations
@@ -23,20 +24,32 @@ REQUIRED = os.environ.get("PAELLA_REQUIRED_TESTS", "")  # a mark, whose tests mu
 LIMIT_S = 120
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("gpu") is not None)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     if item.get_closest_marker("fake_driver") is None:
         return None
+    try:
+        library = _library(item.config)
+    except pytest.skip.Exception as e:
+        item.add_marker(pytest.mark.skip(reason=str(e)))
+        return None
     hooks = item.ihook
     hooks.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in _reports_of_a_fork(item, nextitem):
+    for report in _reports_of_a_fork(item, nextitem, library):
         hooks.pytest_runtest_logreport(report=report)
+    # In this process, too, nothing may stay that the next test does not share.
+    item.session._setupstate.teardown_exact(nextitem)
     hooks.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
 
 
-def _reports_of_a_fork(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
-    library = _library(item.config)
+def _reports_of_a_fork(
+    item: pytest.Item, nextitem: pytest.Item | None, library: str
+) -> list[pytest.TestReport]:
     hooks = item.config.hook
     reading, writing = os.pipe()
     sys.stdout.flush()

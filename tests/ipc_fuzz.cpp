@@ -138,7 +138,7 @@ class Target {
   // Its memory stays until its jobs have ended, and comes back then.
   void leave() {
     sessions_.detach(attacker_->session);
-    engine::Request request;
+    request::Request request;
     const std::size_t mapped = memories_.size();
     while (sessions_.take(++now_, request)) REQUIRE(false);
     const auto is_gone = [](const ipc::Notice& n) { return n.kind == ipc::Notice::Kind::kGone; };
@@ -219,7 +219,7 @@ class Target {
     const std::uint64_t head = attacker_->head().answers_head.load();
     if (head - read_ <= attacker_->told().tail.load() - read_) read_ = head;
   }
-  bool take_one(engine::Request& request) {
+  bool take_one(request::Request& request) {
     look_at_head();
     const bool taken = sessions_.take(++now_, request);
     look_at_head();
@@ -231,7 +231,7 @@ class Target {
   }
 
   void take(int most) {
-    engine::Request request;
+    request::Request request;
     for (int i = 0; i < most && take_one(request); ++i) {
       inside(static_cast<const char*>(request.input), kInput);
       inside(static_cast<const char*>(request.output), kOutput);
@@ -252,7 +252,7 @@ class Target {
     }));
   }
   void finish() {
-    for (const engine::Request& request : held_) sessions_.finished(request, now_, now_);
+    for (const request::Request& request : held_) sessions_.finished(request, now_, now_);
     held_.clear();
   }
   // Until nothing changes.
@@ -293,7 +293,7 @@ class Target {
   bool cut_ = false, leave_ = false;
   bool expecting_victim_ = false;
   TimeNs now_ = 10'000'000'000;
-  std::vector<engine::Request> held_;
+  std::vector<request::Request> held_;
 };
 
 Input mutated(const std::vector<Input>& corpus, std::mt19937_64& random) {

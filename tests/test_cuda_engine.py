@@ -79,7 +79,7 @@ def made_plan(folder, name, kernels):
         "outputs": [{"at": ref("output0")}],
     }
     paths = {kind: str(folder / f"{name}.{kind}") for kind in files}
-    return json.dumps({"name": name, "plan": plan, **paths})
+    return json.dumps({"name": name, "plan": plan, "chained": "", "chain": [], **paths})
 
 
 def made_engine(models=MODELS, instances=INSTANCES, **options):

@@ -27,8 +27,9 @@ def test_c(): pytest.skip("no GPU")
     ("required", "outcome"), [("", "3 skipped"), ("compiler", "1 skipped, 1 error, 1 failed")]
 )
 def test_a_skip_of_what_must_run_is_a_failure(tmp_path, required, outcome):
-    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  compiler\n  gpu\n")
+    for name in ("conftest.py", "fake_driver.py"):
+        shutil.copy(Path(__file__).with_name(name), tmp_path)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n  compiler\n  gpu\n  fake_driver\n")
     (tmp_path / "test_module.py").write_text(MODULE)
     (tmp_path / "test_one.py").write_text(TEST)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]

@@ -15,11 +15,6 @@ CPP = (".cpp", ".hpp", ".cuh")
 # What may be longer, and why: ten at most.
 EXCEPTIONS = {
     "core/include/paella/client.hpp": "one header, which clients in C++ copy",
-    "core/python/paella/compiler/tuning.py": "to be split when tuning is next changed",
-    "core/python/paella/profiler/profile.py": "to be split when the profiler is next changed",
-    "tests/fake_cuda.cpp": "to be split when the fake driver is next changed",
-    "tests/fake_cupy.py": "to be split when the fake CuPy is next changed",
-    "tests/test_gpu_notify.py": "to be split when the notifications are next changed",
 }
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from paella import _core
-from paella.plan import Plan
+from paella.plan import Launch, Tensor
 from paella.schema import Count, Device, NonNegative, Positive, Run, Seed, Size, Strict, System
 from paella.schema.base import doc
 from paella.schema.profile import Kernel, Model
@@ -122,11 +122,20 @@ class ServerSpecification(Strict, frozen=True):
         return msgspec.json.encode(self)
 
 
+class PlanBody(Strict, frozen=True):
+    """What of a launch plan is launched."""
+
+    kernels: list[Launch]
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    arena_bytes: Size
+
+
 class PlanFiles(Strict, frozen=True):
     """A launch plan, and where the files are that a GPU loads."""
 
     name: str  # of the model
-    plan: Plan
+    plan: PlanBody
     plain: str  # cubins
     instrumented: str
     chained: str = ""  # empty: not to be loaded

@@ -53,7 +53,7 @@ class InstrumentError(PaellaError):
 
 def notify_source() -> str:
     """The device code of the notifications, as it stands in front of instrumented kernels."""
-    path = package_file("cuda") / "notify.cuh"
+    path = package_file("device_code") / "notify.cuh"
     try:
         return path.read_text(encoding="utf-8")
     except OSError as e:

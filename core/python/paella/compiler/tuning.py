@@ -11,6 +11,7 @@ import json
 import re
 import statistics
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import date
@@ -24,6 +25,8 @@ from paella import _core
 from paella.errors import PaellaError
 from paella.files import replacing
 from paella.gpu.device import open_gpu, present_gpu
+from paella.plan import Launch, Ref, Tensor
+from paella.specification import PlanBody, PlanFiles
 
 PER_FILE = 40  # candidates compiled together
 INDEX = "candidates.json"
@@ -251,35 +254,38 @@ class Bench:
             self._loaded = None  # frees the operands
             gpu = open_gpu()
             there = [e for e in self._index if e["file"] == file]
-            loaded = _core.LoadedPlan(gpu, self._plan(file, there))
+            with tempfile.NamedTemporaryFile() as weights:
+                weights.write(self._weights)
+                weights.flush()
+                loaded = _core.LoadedPlan(gpu, self._plan(file, there, weights.name).text())
             kernels = {e["symbol"]: ROTATED * n for n, e in enumerate(there)}
             self._loaded = file, _core.PlanRunner(loaded, _core.Notes(gpu)), kernels
         _, runner, kernels = self._loaded
         return runner, kernels[entry["symbol"]]
 
-    def _plan(self, file: str, entries: list[Candidate]) -> dict[str, Any]:
-        """As _core.LoadedPlan takes it."""
-        cubin = self._cubins[file].read_bytes()
-        return {
-            "name": file,
-            "plain": cubin,
-            "instrumented": cubin,  # never launched
-            "kernels": [
-                {
-                    "symbol": e["symbol"],
-                    "grid": tuple(e["grid"]),
-                    "block": tuple(e["block"]),
-                    "dynamic_smem": 0,
-                    "args": _places(e, rotation * self._span),
-                }
-                for e in entries
-                for rotation in range(ROTATED)
-            ],
-            "weights": self._weights,
-            "arena_bytes": 0,
-            "inputs": [],
-            "outputs": [("output0", 0, self._result_bytes)],
-        }
+    def _plan(self, file: str, entries: list[Candidate], weights: str) -> PlanFiles:
+        """The candidates of a file as kernels of one plan, each on its operands in turn."""
+        kernels = [
+            Launch(
+                name=e["symbol"],
+                symbol=e["symbol"],
+                grid=tuple(e["grid"]),
+                block=tuple(e["block"]),
+                args=_places(e, rotation * self._span),
+            )
+            for e in entries
+            for rotation in range(ROTATED)
+        ]
+        size = self._result_bytes
+        output = Tensor("result", "float32", [size // 4], Ref("output0", 0, size))
+        cubin = str(self._cubins[file].absolute())
+        return PlanFiles(
+            name=file,
+            plan=PlanBody(kernels, [], [output], 0),
+            plain=cubin,
+            instrumented=cubin,  # never launched
+            weights=weights,
+        )
 
     def _result(
         self, runner: _core.PlanRunner, first: int, entry: Candidate
@@ -309,10 +315,11 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def _places(entry: Candidate, at: int) -> list[tuple[str, int]]:
+def _places(entry: Candidate, at: int) -> list[Ref]:
     """Where a kernel's operands lie: one behind the other from `at`, the result in the output."""
     places = []
     for i, size in enumerate(entry["args"]):
-        places.append(("output0", 0) if i == entry["out"] else ("weights", at))
+        result = i == entry["out"]
+        places.append(Ref("output0", 0, size) if result else Ref("weights", at, size))
         at += _aligned(size)
     return places

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from msgspec import structs
-
 from paella.plan import Plan, PlanError, read_plan
 from paella.schema import Profile
-from paella.specification import PlanFiles
+from paella.specification import PlanBody, PlanFiles
 
 
 def read_plans(folder: str | Path, models: list[str], profile: Profile) -> list[Plan]:
@@ -71,7 +69,7 @@ def plan_files(plan: Plan, name: str, arch: str) -> PlanFiles:
     compiled, folder = plan.archs[arch], (plan.folder or Path()).absolute()
     return PlanFiles(
         name=name,
-        plan=structs.replace(plan, folder=None, archs={}),
+        plan=PlanBody(plan.kernels, plan.inputs, plan.outputs, plan.arena_bytes),
         plain=str(folder / compiled.plain),
         instrumented=str(folder / compiled.instrumented),
         weights=str(folder / "weights.bin") if plan.weights_bytes else "",
