@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.no_engine
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -13,6 +13,8 @@ sys.path.append(str(Path(__file__).parents[1] / "workflow" / "scripts"))
 import claims
 import judge_claims
 
+pytestmark = pytest.mark.no_engine
+
 ALONE = {"a": 1.0, "b": 2.0, "c": 4.0, "d": 8.0}
 IATS = (1000.0, 2000.0, 4000.0, 8000.0)
 SEEDS = (1, 2, 3, 4, 5)

@@ -9,6 +9,8 @@ from paella.compare import compare
 from paella.errors import PaellaError
 from paella.results import read_run, write_run
 
+pytestmark = pytest.mark.no_engine
+
 
 @pytest.fixture
 def made(tmp_path):

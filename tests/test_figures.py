@@ -22,6 +22,8 @@ import plot_latency
 import style
 import write_evaluation
 
+pytestmark = pytest.mark.no_engine
+
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = read_yaml(ROOT / "config" / "experiments.yaml")["experiments"]
 CONFIG = Config(ROOT / "config")

@@ -214,6 +214,7 @@ def test_killed_clients_leave_nothing_behind(request, tmp_path):
 # ---- the same code as programs
 
 
+@pytest.mark.no_engine
 def test_ten_million_inputs_in_small(tmp_path):
     """The corpus and 20,000 mutations; benchmarks/ipc.py --fuzz runs ten million."""
     sys.path.insert(0, str(TESTS.parent / "benchmarks"))
@@ -224,12 +225,14 @@ def test_ten_million_inputs_in_small(tmp_path):
     assert said.startswith("20000 inputs")
 
 
+@pytest.mark.no_engine
 def test_the_rings_are_free_of_races(tmp_path):
     flags = ("-std=c++20", "-O1", "-g", "-fsanitize=thread", "-Wno-tsan")
     program = compiled(tmp_path, TESTS / "ipc_rings.cpp", *flags)
     assert run([program, 20_000]) == "good\n"
 
 
+@pytest.mark.no_engine
 def test_the_race_test_finds_a_race(tmp_path):
     rings = (CORE / "include" / "paella" / "ipc" / "rings.hpp").read_text()
     folder = tmp_path / "paella" / "ipc"

@@ -12,6 +12,8 @@ from collections import deque
 
 import pytest
 
+pytestmark = pytest.mark.no_engine
+
 
 class Program:
     """Instructions and labels of one processor; registers are the names of `registers`."""

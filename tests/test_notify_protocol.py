@@ -9,6 +9,8 @@ import pytest
 
 from paella.compiler.instrument import notify_source
 
+pytestmark = pytest.mark.no_engine
+
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):

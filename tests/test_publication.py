@@ -10,6 +10,8 @@ from paella.reading import read_yaml
 from paella.results import read_run
 from paella.workflow_config import RunOf, simulated
 
+pytestmark = pytest.mark.no_engine
+
 project = workflow_tools.project  # a fixture
 
 

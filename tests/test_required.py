@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.no_engine
+
 MODULE = """
 import pytest
 pytest.importorskip("no_such_module")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.no_engine
+
 ROOT = Path(__file__).parents[1]
 MOST_LINES = 400  # of a file
 MOST_OF_PYTHON, MOST_OF_CPP = 50, 60  # lines of a function

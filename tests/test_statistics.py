@@ -21,6 +21,8 @@ from paella.statistics import (
     throughput_rps,
 )
 
+pytestmark = pytest.mark.no_engine
+
 
 @given(
     st.lists(st.integers(0, 10**9), min_size=1, max_size=300),

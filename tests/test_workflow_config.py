@@ -9,6 +9,8 @@ from paella.config import Config
 from paella.errors import ConfigError
 from paella.workflow_config import Workflow
 
+pytestmark = pytest.mark.no_engine
+
 OVERLAYS = ("quick", "seeds", "h100-40sm", "t4", "cuda")
 
 
