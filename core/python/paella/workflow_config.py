@@ -18,6 +18,7 @@ from paella.errors import ConfigError, unknown
 from paella.files import replacing
 from paella.reading import decode, read_yaml
 from paella.schema import (
+    Arrival,
     Backend,
     Count,
     NonNegative,
@@ -33,6 +34,8 @@ ALL = "All"  # in place of a model: all jobs of a run together
 WHERE = "workflow configuration"  # in errors: several files make it
 PUBLISHED = ("device", "profile", "seeds", "rescale", "jobs", "experiments")
 SIMULATED = "as-measured/"  # prefix of what is simulated as it was measured
+
+NO_THRESHOLD: list[float | None] = [None]  # of a sweep of loads
 
 Names = Annotated[list[str], Meta(min_length=1)]
 Statistic = Literal["mean_us", "p50_us", "p90_us", "p95_us", "p99_us"]
@@ -105,7 +108,7 @@ class RunOf(Strict, frozen=True):
         return f"{self.experiment}/{self.system}/{name}"
 
     @property
-    def arrival(self) -> str:
+    def arrival(self) -> Arrival:
         return "lognormal" if self.iat_us else "batch"
 
     @property
@@ -280,7 +283,7 @@ class Workflow:
             for system in experiment.systems
             for sigma in experiment.sigmas
             for iat in experiment.iat_us
-            for threshold in experiment.thresholds or [None]
+            for threshold in experiment.thresholds or NO_THRESHOLD
             for seed in experiment.seeds(self.settings.seeds, sigma, iat)
         ]
 

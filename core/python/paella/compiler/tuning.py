@@ -25,7 +25,7 @@ from paella import _core
 from paella.errors import PaellaError
 from paella.files import replacing
 from paella.gpu.device import open_gpu, present_gpu
-from paella.plan import Launch, Ref, Tensor
+from paella.plan import Dim3, Launch, Ref, Tensor
 from paella.specification import PlanBody, PlanFiles
 
 PER_FILE = 40  # candidates compiled together
@@ -269,8 +269,8 @@ class Bench:
             Launch(
                 name=e["symbol"],
                 symbol=e["symbol"],
-                grid=tuple(e["grid"]),
-                block=tuple(e["block"]),
+                grid=_three(e["grid"]),
+                block=_three(e["block"]),
                 args=_places(e, rotation * self._span),
             )
             for e in entries
@@ -313,6 +313,11 @@ class Bench:
 
 def _aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+def _three(numbers: list[int]) -> Dim3:
+    x, y, z = numbers
+    return x, y, z
 
 
 def _places(entry: Candidate, at: int) -> list[Ref]:
