@@ -63,7 +63,7 @@ def compiler_digest() -> str:
     """Of everything here that decides what a model becomes."""
     here = Path(__file__).parent
     files = [*here.glob("*.py"), *here.glob("records/*.json"), here.parent / "plan.py"]
-    files += [package_file("cuda") / "notify.cuh"]
+    files += [package_file("device_code") / "notify.cuh"]
     digest = sha256()
     for file in sorted(files):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
