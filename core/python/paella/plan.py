@@ -8,7 +8,7 @@
     sm_90/plain.cubin        and one for each of the others: one folder per architecture
 
 A plan is one chain of kernels. Each takes pointers only, in the order of its `args`. An
-instrumented kernel takes three arguments more (core/cuda/notify.cuh), a chained one two
+instrumented kernel takes three arguments more (core/device_code/notify.cuh), a chained one two
 (compiler/chain.py).
 """
 

@@ -41,20 +41,21 @@ class GpuModel(Strict, frozen=True):
     ]
     light_weight: Annotated[
         NonNegative,
-        doc("What a warp of a kernel without shared memory counts for, likewise."),
+        doc("What a warp counts for in a kernel without shared memory whose load is not measured."),
     ] = 1.0
     cache_penalty: Annotated[
         NonNegative,
         doc("Share of more work for each doubling of the working set beyond the L2 cache."),
     ] = 0.0
     ramp_us: Annotated[NonNegative, doc("Part of a kernel's time that loads no SM.")] = 0.0
-    stream_gap_us: Annotated[NonNegative, doc("Between two kernels of a stream.")] = 0.0
-    graph_gap_us: Annotated[NonNegative, doc("Between two kernels of a graph.")] = 0.0
+    stream_gap_us: Annotated[NonNegative, doc("Time between two kernels of a stream.")] = 0.0
+    graph_gap_us: Annotated[NonNegative, doc("Time between two kernels of a graph.")] = 0.0
     contended_gap_us: Annotated[
-        NonNegative, doc("At least this between kernels while other streams have work.")
+        NonNegative,
+        doc("Least time between two kernels of a stream or graph while other streams have work."),
     ] = 0.0
     graph_start_us: Annotated[
-        NonNegative, doc("Between an operation of a stream and a graph behind it.")
+        NonNegative, doc("Time between a kernel of a stream and a graph behind it.")
     ] = 0.0
     launch_latency_us: Annotated[
         NonNegative, doc("From the end of the launch call until the operation is on the GPU.")
@@ -72,10 +73,10 @@ class GpuModel(Strict, frozen=True):
         NonNegative, doc("From a copy's end until a host callback has run.")
     ] = 0.0
     notes_us: Annotated[
-        NonNegative, doc("By how much a kernel whose blocks send notifications takes longer.")
+        NonNegative, doc("More time of a kernel whose blocks send notifications.")
     ] = 0.0
     notes_work_us: Annotated[
-        NonNegative, doc("By how much each block of such a kernel has more work.")
+        NonNegative, doc("More work of each block that sends notifications.")
     ] = 0.0
     time_slice_us: Annotated[
         NonNegative, doc("Time slice of a process where several share the GPU without MPS.")
@@ -95,8 +96,8 @@ class HostCosts(Strict, frozen=True):
     first_launch_us: Annotated[
         NonNegative, doc("By how much the first launch into a stream takes longer.")
     ] = 0.0
-    graph_issue_us: Annotated[NonNegative, doc("Launch of a graph.")] = 0.0
-    graph_kernel_us: Annotated[NonNegative, doc("For each kernel in a launched graph.")] = 0.0
+    graph_issue_us: Annotated[NonNegative, doc("Launch of a graph, without its kernels.")] = 0.0
+    graph_kernel_us: Annotated[NonNegative, doc("More for each kernel of a launched graph.")] = 0.0
     notify_issue_us: Annotated[
         NonNegative, doc("A stream-ordered write behind a unit of plain kernels.")
     ] = 0.0
@@ -123,7 +124,7 @@ class Device(Strict, frozen=True):
     """
 
     name: Annotated[str, doc("The file's name; not a key of the file.")]
-    label: Annotated[str, doc("In figures and tables.")]
+    label: Annotated[str, doc("Name in figures and tables.")]
     provenance: Annotated[
         Provenance,
         doc(
@@ -133,10 +134,12 @@ class Device(Strict, frozen=True):
     ]
     about: Annotated[str, doc("Where the numbers come from.")]
     profile: Annotated[str, doc("Kernel profile, where a run names none.")]
-    sm: SmLimits
-    gpu: GpuModel
-    host: HostCosts
-    copy: CopyRates
+    sm: Annotated[
+        SmLimits, doc("Streaming multiprocessors (SMs): how many, and the limits of one.")
+    ]
+    gpu: Annotated[GpuModel, doc("Parameters of the simulated GPU.")]
+    host: Annotated[HostCosts, doc("CPU time that a host thread pays for what it does.")]
+    copy: Annotated[CopyRates, doc("Rates of the copy engines.")]
     base: Annotated[
         str | None, doc("Device that this one is derived from; required unless it is measured.")
     ] = None
@@ -146,7 +149,10 @@ class Device(Strict, frozen=True):
     clock_scale: Annotated[
         Positive, doc("SM clock, relative to the device that the profile was measured on.")
     ] = 1.0
-    lanes_scale: Annotated[Positive, doc("FP32 lanes of an SM, likewise.")] = 1.0
+    lanes_scale: Annotated[
+        Positive,
+        doc("FP32 lanes of an SM, relative to the device that the profile was measured on."),
+    ] = 1.0
     l2_bytes: Annotated[Size, doc("Size of the L2 cache, in bytes.")] = 0
     resident_kernels: Annotated[
         Count, doc("Kernels that can be resident at once (CUDA programming guide: 128).")
@@ -154,7 +160,9 @@ class Device(Strict, frozen=True):
     hardware_queues: Annotated[
         Count, doc("Hardware queues of a process where a system does not say how many.")
     ] = 8
-    mps_queues: Annotated[Count, doc("The same, of a process under MPS.")] = 8
+    mps_queues: Annotated[
+        Count, doc("Hardware queues of a process under MPS where a system does not say how many.")
+    ] = 8
 
     def __post_init__(self) -> None:
         if self.provenance != "measured" and self.base is None:

@@ -46,7 +46,7 @@ class Kernel(Gridded, dict=True, frozen=True):
     in_place_spread_us: Annotated[
         NonNegative | None, doc("Interquartile range of in_place_us over single rounds.")
     ] = None
-    solo_spread_us: Annotated[NonNegative | None, doc("The same of solo_us.")] = None
+    solo_spread_us: Annotated[NonNegative | None, doc("Interquartile range of solo_us.")] = None
     blocks_per_sm: Annotated[Size | None, doc("Blocks that fit an SM, by the driver.")] = None
     saturation_blocks: Annotated[
         Positive | None, doc("Blocks on an SM from which on they take 10 % longer.")
@@ -92,7 +92,9 @@ class Model(Strict, frozen=True):
     alone_stream_ms: Annotated[
         Positive | None, doc("Time of the model alone, kernel by kernel in a stream, in ms.")
     ] = None
-    graph_ms: Annotated[Positive | None, doc("The same as one graph, in ms.")] = None
+    graph_ms: Annotated[Positive | None, doc("Time of the model alone, as one graph, in ms.")] = (
+        None
+    )
     weights_bytes: Annotated[
         Size, doc("Weights, which all jobs of the model share, in bytes; for cache_penalty.")
     ] = 0
@@ -127,7 +129,7 @@ class ProfileDevice(Strict, frozen=True):
 
     name: Annotated[str, doc("As the driver calls it.")]
     sms: Annotated[Count, doc("Streaming multiprocessors.")]
-    compute_capability: Annotated[str, doc("As in 9.0.")] = ""
+    compute_capability: Annotated[str, doc("Compute capability, as in 9.0.")] = ""
     threads_per_sm: Annotated[Size, doc("Resident threads of an SM.")] = 0
     blocks_per_sm: Annotated[Size, doc("Resident blocks of an SM.")] = 0
     regs_per_sm: Annotated[Size, doc("Registers of an SM.")] = 0
@@ -142,8 +144,8 @@ class Profile(Strict, frozen=True):
     """The kernels of every model with their times on one device."""
 
     name: Annotated[str, doc("The file's name; not a key of the file.")]
-    models: Annotated[dict[str, Model], doc("By name.")]
-    device: ProfileDevice
+    models: Annotated[dict[str, Model], doc("Models by name.")]
+    device: Annotated[ProfileDevice, doc("The GPU that it was measured on.")]
     kernel_set: Annotated[str, doc("Which compiled kernels these are.")] = ""
     about: Annotated[str, doc("Where and when it was measured.")] = ""
     sha256: Annotated[str, doc("SHA-256 of the file; not a key of it.")] = ""

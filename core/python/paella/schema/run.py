@@ -22,7 +22,7 @@ Arrival = Literal["lognormal", "exponential", "batch", "closed-loop"]
 class RunSpec(Strict, frozen=True):
     """One system x workload x device, as named on the command line."""
 
-    system: Annotated[str, doc("See `paella systems`.")]
+    system: Annotated[str, doc("Name of a system; `paella systems` lists them.")]
     backend: Annotated[
         Backend,
         doc(
@@ -30,14 +30,14 @@ class RunSpec(Strict, frozen=True):
             "server over a simulated GPU that keeps pace with the clock; null: `paella serve` only."
         ),
     ] = "sim"
-    device: Annotated[str, doc("See `paella devices`.")] = "h100"
+    device: Annotated[str, doc("Name of a device; `paella devices` lists them.")] = "h100"
     profile: Annotated[str | None, doc("Kernel profile; null: the device's.")] = None
-    mix: Annotated[str, doc("Models and their shares of the requests.")] = "fig11"
+    mix: Annotated[str, doc("Name of a mix: models with their shares of the requests.")] = "fig11"
     arrival: Annotated[Arrival, doc("How requests arrive.")] = "lognormal"
     iat_us: Annotated[NonNegative, doc("Mean inter-arrival time, in µs.")] = 1000.0
-    sigma: Annotated[NonNegative, doc("Of the log-normal inter-arrival times.")] = 2.0
+    sigma: Annotated[NonNegative, doc("Sigma of the log-normal inter-arrival times.")] = 2.0
     jobs: Annotated[Count, doc("Requests of the run.")] = 3000
-    seed: Annotated[Seed, doc("Of the arrivals.")] = 1
+    seed: Annotated[Seed, doc("Seed of the arrivals.")] = 1
     rescale: Annotated[bool, doc("Stretch the trace to its nominal rate.")] = False
     trace: Annotated[str | None, doc("File to replay in place of generated arrivals.")] = None
     clients: Annotated[
@@ -46,9 +46,9 @@ class RunSpec(Strict, frozen=True):
     think_us: Annotated[
         NonNegative, doc("From a client's answer to its next request in a closed loop, in µs.")
     ] = 0.0
-    overrides: Annotated[dict[str, str], doc("Dotted path into the system: value, as YAML.")] = (
-        field(default_factory=dict)
-    )
+    overrides: Annotated[
+        dict[str, str], doc("Dotted path into the system: its value there, as YAML text.")
+    ] = field(default_factory=dict)
     timeline: Annotated[bool, doc("Record every kernel, beside the run.")] = False
     cap: Annotated[Count | None, doc("Jobs in flight; null: the system's or the mix's.")] = None
 

@@ -103,7 +103,7 @@ class System(Strict, frozen=True):
         Literal["dispatcher", "direct"],
         doc("One thread decides unit by unit, or jobs are issued at once."),
     ]
-    streams: Streams
+    streams: Annotated[Streams, doc("CUDA streams that units are issued to.")]
     notify: Annotated[
         Literal["unit", "stream"] | BlockNotes,
         doc(

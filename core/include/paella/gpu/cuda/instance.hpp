@@ -60,8 +60,8 @@ class Instance {
   Instance(const LoadedModel& model, NoteRing& notes, std::int32_t slot, std::uint64_t seed);
 
   // Puts one kernel into the stream: the launch that serving, checking and profiling share. `level`
-  // is for instrumented kernels (core/cuda/notify.cuh); a `grid` smaller than the plan's leaves out
-  // blocks.
+  // is for instrumented kernels (core/device_code/notify.cuh); a `grid` smaller than the plan's
+  // leaves out blocks.
   void launch(std::int32_t kernel, Kind kind, std::uint32_t level, Stream stream,
               const Grid& grid);
   void launch(std::int32_t kernel, Kind kind, std::uint32_t level, Stream stream);

@@ -7,7 +7,7 @@
 #include "paella/gpu/cuda/handles.hpp"
 
 // The host's side of the notifications of instrumented kernels; their meaning is in
-// core/cuda/notify.cuh, and the layouts here are that file's.
+// core/device_code/notify.cuh, and the layouts here are that file's.
 namespace paella::gpu::cuda {
 
 // The words of a slot that kernels write, and one that the driver writes for the host: a line of

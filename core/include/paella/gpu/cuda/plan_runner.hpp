@@ -14,8 +14,8 @@
 namespace paella::gpu::cuda {
 
 // How kernels are launched: none, plain ones; 0 or more, instrumented ones of that level
-// (core/cuda/notify.cuh). Below 0, kernels issued together: the last of them is instrumented and has
-// level 1, those before it are plain (kUnitLevel) or chained (kChainLevel).
+// (core/device_code/notify.cuh). Below 0, kernels issued together: the last of them is instrumented
+// and has level 1, those before it are plain (kUnitLevel) or chained (kChainLevel).
 using Level = std::optional<std::int32_t>;
 constexpr std::int32_t kUnitLevel = -1;
 constexpr std::int32_t kChainLevel = -2;
