@@ -40,67 +40,67 @@ def fake_driver(folder):
     return str(library)
 
 
-def fake_plan(model):
+def fake_plan(folder, model):
     """As many kernels as the model, with as many blocks, on memories of a few bytes."""
-    count = len(model["kernels"])
+    from paella.plan import Launch, Ref, Tensor
+    from paella.specification import PlanBody, PlanFiles
+
+    count, output = len(model.kernels), Ref("output0", 0, model.output_bytes)
 
     def launch(i):
-        source = ("input0", 0) if i == 0 else ("arena", (i + 1) % 2 * 256)
-        target = ("output0", 0) if i == count - 1 else ("arena", i % 2 * 256)
-        return {
-            "symbol": "step",
-            "grid": (model["kernels"][i][1], 1, 1),
-            "block": (32, 1, 1),
-            "dynamic_smem": 0,
-            "args": [source, ("weights", 0), target],
-        }
+        source = Ref("input0", 0, 64) if i == 0 else Ref("arena", (i + 1) % 2 * 256, 64)
+        target = output if i == count - 1 else Ref("arena", i % 2 * 256, 64)
+        arguments = [source, Ref("weights", 0, 16), target]
+        return Launch(f"k{i}", "step", (model.kernels[i].blocks, 1, 1), (32, 1, 1), arguments)
 
-    return {
-        "name": model["name"],
+    plan = PlanBody(
+        kernels=[launch(i) for i in range(count)],
+        inputs=[Tensor("x", "float32", [16], Ref("input0", 0, 64))],
+        outputs=[Tensor("y", "uint8", [model.output_bytes], output)],
+        arena_bytes=512,
+    )
+    files = {
         "plain": b"kernel step 3 plain",
         "instrumented": b"kernel step 3 instrumented",
-        "kernels": [launch(i) for i in range(count)],
         "weights": bytes(16),
-        "arena_bytes": 512,
-        "inputs": [64],
-        "outputs": [("output0", 0, model["output_bytes"])],
     }
+    for name, content in files.items():
+        Path(folder, name).write_bytes(content)
+    return PlanFiles(model.name, plan, **{name: str(Path(folder, name)) for name in files}).text()
 
 
-def specification(label, overrides, jobs):
-    from paella import simulation
+def run_of(label, overrides, jobs):
     from paella.config import resolve
     from paella.schema import RunSpec
+    from paella.specification import specification
 
     system = label.split(",")[0]
     if system == "kernel by kernel":
         system, overrides = "Paella-seg", BY_KERNEL | overrides
     run = resolve(RunSpec(system, jobs=jobs, iat_us=0, cap=JOBS_IN_FLIGHT, overrides=overrides))
-    cores = sorted(os.sched_getaffinity(0))
-    here = {"cpu": cores[-1], "watcher_cpu": -1, "start_at_ns": 0, "watchdog_s": 20.0}
-    return simulation.specification(run) | here
+    return specification(run)
 
 
-def measure(arguments):
+def measure(arguments, folder):
     from paella import _core
 
     specs = {
-        label: specification(label, overrides, arguments.jobs)
+        label: run_of(label, overrides, arguments.jobs)
         for label, overrides in VARIANTS
         if arguments.only in label
     }
     first = next(iter(specs.values()))
     engine = _core.CudaEngine(
-        [fake_plan(m) for m in first["models"]],
-        {"device": 0, "partition_sms": 0, "instances": first["instances"], "seed": 1},
+        [fake_plan(folder, m) for m in first.models], first.instances, watchdog_s=20.0
     )
+    cpu = max(os.sched_getaffinity(0))
     costs = {label: [] for label in specs}
     counts = {}
     for _ in range(arguments.repetitions):
         for label, spec in specs.items():
-            counters = engine.run(spec)["counters"]
-            costs[label].append(counters["decision_ns_per_dispatch"])
-            counts[label] = counters["dispatches"]
+            counters = engine.run(spec.text(), cpu=cpu).counters
+            costs[label].append(counters.decision_ns_per_dispatch)
+            counts[label] = counters.dispatches
     engine.close()
     print(
         f"ns per unit with {JOBS_IN_FLIGHT} jobs in flight: median [least, most] of "
@@ -123,7 +123,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         os.environ["PAELLA_LIBCUDA"] = fake_driver(folder)
         os.environ["FAKE_CUDA_PACE_NS"] = str(arguments.pace_ns)
-        measure(arguments)
+        measure(arguments, folder)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from paella import _core
 from paella.config import Config, resolve
 from paella.reading import read_yaml
 from paella.schema import RunSpec
-from paella.simulation import specification
+from paella.specification import specification
 
 DEVICE = "h100"
 SYSTEMS = [
@@ -55,7 +55,7 @@ def blocks_of(run, models):
 
 def measure(system, iat_us, runs):
     run = resolve(RunSpec(system, device=DEVICE, iat_us=iat_us))
-    spec = specification(run)
+    spec = specification(run).text()
     seconds, wall = [], []
     for _ in range(runs):
         wall_start, start = time.perf_counter(), time.thread_time()
@@ -63,7 +63,7 @@ def measure(system, iat_us, runs):
         seconds.append(time.thread_time() - start)
         wall.append(time.perf_counter() - wall_start)
     middle = statistics.median(seconds)
-    groups, blocks = result["counters"]["block_groups"], blocks_of(run, result["model"])
+    groups, blocks = result.counters.block_groups, blocks_of(run, result.model)
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # from KiB, on Linux
     return (
         f"{system:<14} {iat_us:>7.5g} {middle:>7.3f} {min(seconds):>7.3f} {max(seconds):>7.3f} "

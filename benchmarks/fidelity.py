@@ -13,13 +13,15 @@ import json
 import statistics
 from dataclasses import asdict, dataclass
 
+import msgspec
 import numpy as np
 from msgspec import structs
 
 from paella import _core
 from paella.config import Config, resolve
-from paella.schema import Device, Profile, RunSpec
-from paella.simulation import device_specification, model_specification, run
+from paella.schema import Device, HostCosts, Profile, RunSpec
+from paella.simulation import run
+from paella.specification import BlockShape, KernelSpecification, ModelSpecification
 
 QUEUE_KERNEL_US = 95  # where a profile does not say
 INDEPENDENT_KERNEL_US = 550
@@ -70,28 +72,29 @@ class Point:
 
 
 class Gpu:
-    """The simulated device with some models, one process and its streams."""
+    """The simulated device with a model, one process and its streams."""
 
-    def __init__(self, device: dict, models: list[dict], queues: int, streams: int):
-        self.sim = _core.SimGpu(device, device, models)
+    def __init__(self, device: Device, model: ModelSpecification, queues: int, streams: int):
+        text = msgspec.json.encode(device)
+        self.sim = _core.SimGpu(text, text, msgspec.json.encode([model]))
         process = self.sim.add_process(queues)
         self.streams = [self.sim.add_stream(process) for _ in range(streams)]
 
 
-def behind_a_gate(device: dict) -> dict:
+def behind_a_gate(device: Device) -> Device:
     """The device with everything issued beforehand: launches cost the host nothing."""
-    free = dict.fromkeys(device["host"], 0.0) | {"issue_us": {1: 0.0}}
-    return device | {"host": free, "gpu": device["gpu"] | {"launch_latency_us": 0.0}}
+    gpu = structs.replace(device.gpu, launch_latency_us=0.0)
+    return structs.replace(device, host=HostCosts(issue_us={1: 0.0}), gpu=gpu)
 
 
 def alone(device, profile):
     for name, model in profile.models.items():
-        plan = model_specification(name, model)
+        plan = ModelSpecification.of(name, model)
         for table, graph, measured_ms in (
             ("alone, one stream (ms)", False, model.alone_stream_ms),
             ("alone, one graph (ms)", True, model.graph_ms),
         ):
-            gpu = Gpu(behind_a_gate(device), [plan], 8, 1)
+            gpu = Gpu(behind_a_gate(device), plan, 8, 1)
             gpu.sim.submit(gpu.streams[0], 0, 0, len(model.kernels), graph=graph)
             yield Point(table, name, measured_ms, gpu.sim.run() / 1e6)
 
@@ -103,7 +106,7 @@ def concurrency(device, profile, seconds=0.06):
         model = profile.models[name]
         graphs = max(6, min(24, round(seconds * 1e3 / model.graph_ms)))
         for streams, measured in curve.items():
-            gpu = Gpu(behind_a_gate(device), [model_specification(name, model)], 32, int(streams))
+            gpu = Gpu(behind_a_gate(device), ModelSpecification.of(name, model), 32, int(streams))
             for _ in range(graphs):
                 for stream in gpu.streams:
                     gpu.sim.submit(stream, 0, 0, len(model.kernels), graph=True)
@@ -111,10 +114,11 @@ def concurrency(device, profile, seconds=0.06):
             yield Point("concurrency (req/s)", f"{name}, {streams} streams", measured, rate)
 
 
-def one_block(kernels: int, us: float) -> dict:
-    rows = [("one_block", 1, 128, 32, 0, round(us * 1e3), 0.0)] * kernels
+def one_block(kernels: int, us: float) -> ModelSpecification:
+    shape = BlockShape(threads=128, regs_per_thread=32, smem_bytes=0)
+    kernel = KernelSpecification("one_block", 1, shape, duration_ns=round(us * 1e3), load=0.0)
     sizes = dict.fromkeys(("input_bytes", "output_bytes", "weights_bytes", "arena_bytes"), 0)
-    return {"name": "one_block", "kernels": rows, **sizes}
+    return ModelSpecification("one_block", [kernel] * kernels, **sizes)
 
 
 def hardware_queues(device, profile):
@@ -124,7 +128,7 @@ def hardware_queues(device, profile):
     for queues in (8, 32):
         for order, curve in found.get(f"CUDA_DEVICE_MAX_CONNECTIONS={queues}", {}).items():
             for streams, measured in curve.items():
-                gpu = Gpu(gated, [chain], queues, int(streams))
+                gpu = Gpu(gated, chain, queues, int(streams))
                 steps = [(0, 8)] if order == "job_by_job" else [(k, k + 1) for k in range(8)]
                 for first, last in steps:
                     for stream in gpu.streams:
@@ -134,7 +138,7 @@ def hardware_queues(device, profile):
     for streams, measured in found.get("independent", {}).items():
         if streams == "about":
             continue
-        gpu = Gpu(device, [one_block(1, INDEPENDENT_KERNEL_US)], 32, int(streams))
+        gpu = Gpu(device, one_block(1, INDEPENDENT_KERNEL_US), 32, int(streams))
         for stream in gpu.streams:
             gpu.sim.submit(stream, 0, 0, 1)
         what = f"32 queues, independent, {streams} streams"
@@ -158,9 +162,8 @@ def experiments(device):
 
 
 def points_of(device: Device, profile: Profile) -> list[Point]:
-    spec = device_specification(device)
     points = [
-        point for table in (alone, concurrency, hardware_queues) for point in table(spec, profile)
+        point for table in (alone, concurrency, hardware_queues) for point in table(device, profile)
     ]
     return points + (list(experiments(device)) if profile.name == "h100-v1" else [])
 

@@ -17,7 +17,6 @@ import fidelity
 from msgspec import structs
 
 from paella.config import Config
-from paella.simulation import device_specification
 
 FITTED = (
     "saturation_warps",
@@ -34,8 +33,10 @@ STEP, FINEST = 1.25, 1.02  # factors
 def model_errors(job) -> list[float]:
     """Logarithms of simulated / measured, of one model of one profile."""
     device, profile = job
-    spec = device_specification(device)
-    points = [*fidelity.alone(spec, profile), *fidelity.concurrency(spec, profile, seconds=0.03)]
+    points = [
+        *fidelity.alone(device, profile),
+        *fidelity.concurrency(device, profile, seconds=0.03),
+    ]
     return [math.log(p.simulated / p.measured) for p in points]
 
 

@@ -8,6 +8,8 @@ import pytest
 from paella import _core
 from paella.compiler.nvcc import NvccError, compile_cubin
 from paella.gpu.device import open_gpu, present_gpu
+from paella.plan import Launch, Ref, Tensor
+from paella.specification import PlanBody, PlanFiles
 
 THREADS = 128
 # A kernel's arguments lie in the input of its plan.
@@ -56,7 +58,7 @@ SHAPES = {"block": (8, 4, 4), "dynamic_smem": 512}
 
 
 def compiled(folder, sources):
-    """Cubins by kind."""
+    """Paths of cubins by kind."""
     cubins = {}
     for kind, source in sources.items():
         (folder / f"{kind}.cu").write_text(source)
@@ -64,7 +66,7 @@ def compiled(folder, sources):
             compile_cubin(folder / f"{kind}.cu", present_gpu().arch, folder / f"{kind}.cubin")
         except NvccError as e:
             pytest.skip(str(e))
-        cubins[kind] = (folder / f"{kind}.cubin").read_bytes()
+        cubins[kind] = str(folder / f"{kind}.cubin")
     return cubins
 
 
@@ -72,22 +74,25 @@ class Chain:
     """Kernels one after the other, with a slot of `notes`; each has a symbol and a grid."""
 
     def __init__(self, cubins, notes, slot, kernels, block=(THREADS, 1, 1), dynamic_smem=0):
-        plan = {
-            "name": "chain",
-            **cubins,
-            "kernels": [
-                {"symbol": symbol, "grid": grid if isinstance(grid, tuple) else (grid, 1, 1)}
-                | {"block": block, "dynamic_smem": dynamic_smem}
-                | {"args": [("input0", ARGUMENTS.itemsize * i)]}
-                for i, (symbol, grid) in enumerate(kernels)
-            ],
-            "in_chain": [True] * len(kernels),
-            "weights": b"",
-            "arena_bytes": 0,
-            "inputs": [ARGUMENTS.itemsize * len(kernels)],
-            "outputs": [],
-        }
-        self.runner = _core.PlanRunner(_core.LoadedPlan(open_gpu(), plan), notes, slot)
+        size = ARGUMENTS.itemsize
+        launches = [
+            Launch(
+                name=f"k{i}",
+                symbol=symbol,
+                grid=grid if isinstance(grid, tuple) else (grid, 1, 1),
+                block=block,
+                args=[Ref("input0", size * i, size)],
+                dynamic_smem=dynamic_smem,
+            )
+            for i, (symbol, grid) in enumerate(kernels)
+        ]
+        given = Tensor(
+            "arguments", "uint8", [size * len(kernels)], Ref("input0", 0, size * len(kernels))
+        )
+        body = PlanBody(kernels=launches, inputs=[given], outputs=[], arena_bytes=0)
+        files = PlanFiles(name="chain", plan=body, chain=list(range(len(kernels))), **cubins)
+        loaded = _core.LoadedPlan(open_gpu(), files.text())
+        self.runner = _core.PlanRunner(loaded, notes, slot)
         self.stream = _core.GpuStream(open_gpu())
 
     def set(self, *arguments):

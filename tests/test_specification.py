@@ -217,15 +217,8 @@ def test_the_digest_is_of_everything_that_a_run_depends_on(folder, tmp_path, mon
     plain = of()
     assert plain == of()
     on_gpu = {"backend": "cuda", "given": {"plans": plans}}
-    different = [
-        plain,
-        of(seed=2),
-        of(iat_us=7.0),
-        of(cap=3),
-        of(timeline=True),
-        of(device="guess"),
-    ]
-    different += [of(trace=str(trace)), of(**on_gpu)]
+    different = [plain, of(seed=2), of(iat_us=7.0), of(cap=3), of(timeline=True)]
+    different += [of(device="guess"), of(trace=str(trace)), of(**on_gpu)]
     trace.write_text("0 0.0\n1 6.0\n")
     different += [of(trace=str(trace))]
     different += [of(arrival="closed-loop", clients=n, think_us=t) for n, t in ((2, 0.0), (2, 1.0))]
