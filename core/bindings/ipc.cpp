@@ -1,19 +1,28 @@
 #include <memory>
+#include <string>
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include "bindings.hpp"
-#include "convert.hpp"
 #include "paella/ipc/echo.hpp"
 #include "paella/ipc/sessions.hpp"
 
 namespace paella::bindings {
 namespace {
 
+namespace py = pybind11;
 using ipc::Sessions;
 
-ipc::Limits limits(const py::dict& d) {
-  return {get<std::uint32_t>(d, "capacity"), get<std::int32_t>(d, "sessions"),
-          get<std::int32_t>(d, "memories"), get<std::uint64_t>(d, "session_bytes"),
-          get<std::uint64_t>(d, "total_bytes")};
+std::shared_ptr<Sessions> make_sessions(std::uint32_t capacity, std::int32_t sessions,
+                                        std::int32_t memories, std::uint64_t session_bytes,
+                                        std::uint64_t total_bytes) {
+  return std::make_shared<Sessions>(ipc::Limits{.capacity = capacity,
+                                                .sessions = sessions,
+                                                .memories = memories,
+                                                .session_bytes = session_bytes,
+                                                .total_bytes = total_bytes});
 }
 
 // Descriptors become the caller's.
@@ -100,8 +109,8 @@ py::dict layout() {
 void bind_ipc(py::module_& m) {
   py::class_<Sessions, std::shared_ptr<Sessions>>(
       m, "Sessions", "Clients in other processes, as a server's source of requests.")
-      .def(py::init([](const py::dict& d) { return std::make_shared<Sessions>(limits(d)); }),
-           py::arg("limits"))
+      .def(py::init(&make_sessions), py::kw_only(), py::arg("capacity"), py::arg("sessions"),
+           py::arg("memories"), py::arg("session_bytes"), py::arg("total_bytes"))
       .def("attach", &attach, py::arg("lead_ns"))
       .def("detach", &Sessions::detach, py::arg("session"))
       .def("add_memory", &add_memory, py::arg("session"), py::arg("bytes"))
@@ -109,7 +118,11 @@ void bind_ipc(py::module_& m) {
           "add_model",
           [](Sessions& s, std::uint64_t input_bytes, std::uint64_t output_bytes, int instances,
              bool computes_outputs, bool empty) {
-            return s.add_model({input_bytes, output_bytes, instances, computes_outputs, empty});
+            return s.add_model({.input_bytes = input_bytes,
+                                .output_bytes = output_bytes,
+                                .instances = instances,
+                                .computes_outputs = computes_outputs,
+                                .empty = empty});
           },
           py::arg("input_bytes"), py::arg("output_bytes"), py::arg("instances") = 1,
           py::arg("computes_outputs") = true, py::arg("empty") = false)
@@ -125,7 +138,10 @@ void bind_ipc(py::module_& m) {
           "echo",
           [](Sessions& s, double service_us, double idle_ms, bool copy, int cpu) {
             const py::gil_scoped_release release;
-            ipc::echo(s, {to_ns(service_us), to_ns(1e3 * idle_ms), copy, cpu});
+            ipc::echo(s, {.service_ns = to_ns(service_us),
+                          .idle_ns = to_ns(1e3 * idle_ms),
+                          .copy = copy,
+                          .cpu = cpu});
           },
           py::arg("service_us") = 0.0, py::arg("idle_ms") = 5.0, py::arg("copy") = false,
           py::arg("cpu") = -1, "Serves without a device until stop() and the last answer.");

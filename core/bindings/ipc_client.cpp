@@ -1,11 +1,18 @@
 #include <memory>
+#include <string>
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include "bindings.hpp"
-#include "convert.hpp"
 #include "paella/client.hpp"
 #include "waiting.hpp"
 
 namespace paella::bindings {
+
+namespace py = pybind11;
+
 
 Waiting waiting(const std::string& name) {
   if (name == "poll") return Waiting::kPoll;
@@ -91,8 +98,12 @@ class Connection {
   bool submit(std::uint64_t tag, std::uint32_t model, std::uint32_t input_memory,
               std::uint64_t input_offset, std::uint32_t output_memory,
               std::uint64_t output_offset) {
-    return client_->submit(
-        {tag, model, input_memory, input_offset, output_memory, output_offset, 0});
+    return client_->submit({.tag = tag,
+                            .model = model,
+                            .input_memory = input_memory,
+                            .input_offset = input_offset,
+                            .output_memory = output_memory,
+                            .output_offset = output_offset});
   }
 
   // Waits for an answer; all that are there, up to `most`.

@@ -113,7 +113,12 @@ double nanoseconds_per_operation(const std::string& name, const sched::Options& 
     const auto model = static_cast<std::int32_t>(random() % models);
     const double total_us = kernel_us * (20 + 20 * model + static_cast<double>(random() % 10));
     const double remaining_us = kernel_us * (1 + static_cast<double>(random() % 20));
-    jobs.push_back({job, model, remaining_us, due_us, total_us, due_us + 5 * total_us});
+    jobs.push_back({.job = job,
+                    .model = model,
+                    .remaining_us = remaining_us,
+                    .due_us = due_us,
+                    .total_us = total_us,
+                    .deadline_us = due_us + 5 * total_us});
     policy->push(jobs.back());
     due_us += kernel_us;
   }

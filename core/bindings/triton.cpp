@@ -26,8 +26,14 @@ py::object triton_load(std::string_view text, const py::list& models, int port, 
   const engine::RunSpec run = run_spec(text);
   engine::check(run);
   const std::vector<triton::ModelTensors> of = tensors(models);
-  const triton::LoadOptions options{port, connections, in_band, spin, cpu, seed, watchdog_s,
-                                    expected};
+  const triton::LoadOptions options{.port = port,
+                                    .connections = connections,
+                                    .in_band = in_band,
+                                    .spin = spin,
+                                    .cpu = cpu,
+                                    .seed = seed,
+                                    .watchdog_s = watchdog_s,
+                                    .expected = expected};
   triton::LoadResult result;
   {
     const py::gil_scoped_release release;

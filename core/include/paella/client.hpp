@@ -348,8 +348,12 @@ class Client {
                    int* fds, std::size_t fd_count) {
     const std::lock_guard<std::mutex> lock(control_);
     if (!ended_.empty()) throw ServerGone(ended_);
-    const ipc::Packet packet{ipc::kMagic, ipc::kVersion, static_cast<std::uint16_t>(kind),
-                             static_cast<std::uint32_t>(sizeof packet + bytes), ++number_};
+    ipc::Packet packet{};
+    packet.magic = ipc::kMagic;
+    packet.version = ipc::kVersion;
+    packet.kind = static_cast<std::uint16_t>(kind);
+    packet.bytes = static_cast<std::uint32_t>(sizeof packet + bytes);
+    packet.number = ++number_;
     std::string out(reinterpret_cast<const char*>(&packet), sizeof packet);
     if (bytes > 0) out.append(static_cast<const char*>(body), bytes);
     while (::send(control_fd_.get(), out.data(), out.size(), MSG_NOSIGNAL) < 0) {

@@ -157,10 +157,11 @@ void LiveServer::do_posted() {
 
 std::int32_t LiveServer::add_model(gpu::ModelSpec spec, bool computes_outputs) {
   const plan::Model model = spec.model;
-  const auto input = static_cast<std::uint64_t>(model.input_bytes);
-  const auto output = static_cast<std::uint64_t>(model.output_bytes);
-  const ipc::ModelSizes sizes{input, output, spec.instances, computes_outputs,
-                              model.kernels.empty()};
+  const ipc::ModelSizes sizes{.input_bytes = static_cast<std::uint64_t>(model.input_bytes),
+                              .output_bytes = static_cast<std::uint64_t>(model.output_bytes),
+                              .instances = spec.instances,
+                              .computes_outputs = computes_outputs,
+                              .empty = model.kernels.empty()};
   if (system_.graphs()) spec.units = engine::units_of(model, system_);
   for (gpu::WorkUnit& unit : spec.units) unit.of_client = true;
   std::unique_ptr<gpu::Device::Loaded> loaded;
@@ -173,7 +174,7 @@ std::int32_t LiveServer::add_model(gpu::ModelSpec spec, bool computes_outputs) {
   on_serving_thread([&] {
     index = sessions_->add_model(sizes);
     dispatcher_->set_model(index, model);
-    if (outputs_) outputs_->set_model(index, input, output);
+    if (outputs_) outputs_->set_model(index, sizes.input_bytes, sizes.output_bytes);
     device_->install(index, std::move(loaded));
   });
   return index;

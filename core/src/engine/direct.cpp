@@ -65,7 +65,10 @@ bool DirectSubmission::take_requests(TimeNs now) {
       thread = free_threads_[request.model].back();
       free_threads_[request.model].pop_back();
     }
-    jobs_[slot] = {request, now + to_ns(system_.request_us.latency), thread, free_streams_.back()};
+    jobs_[slot] = {.request = request,
+                   .ready_ns = now + to_ns(system_.request_us.latency),
+                   .thread = thread,
+                   .stream = free_streams_.back()};
     free_streams_.pop_back();
     if (threads_[thread].jobs.empty()) busy_threads_.push_back(thread);
     threads_[thread].jobs.push_back(slot);

@@ -76,8 +76,9 @@ Attached Sessions::attach(std::uint32_t lead_ns) {
   }
   const std::uint32_t capacity = limits_.capacity;
   auto owned = std::make_unique<Owned>(
-      Owned{Segment(requests_bytes(capacity), Segment::Access::kBoth),
-            Segment(answers_bytes(capacity), Segment::Access::kServerWrites), {}, 0, false});
+      Owned{.requests = Segment(requests_bytes(capacity), Segment::Access::kBoth),
+            .answers = Segment(answers_bytes(capacity), Segment::Access::kServerWrites),
+            .memories = {}});
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) opened(-1);
   Descriptor mine(pair[0]), wake(pair[1]);
@@ -85,12 +86,14 @@ Attached Sessions::attach(std::uint32_t lead_ns) {
   auto session = std::make_unique<Session>(
       ServerRings(owned->requests.data(), owned->answers.data(), capacity), std::move(mine),
       std::min<TimeNs>(lead_ns, kLongestLeadNs));
-  Attached attached{static_cast<std::int32_t>(id),
-                    {static_cast<std::uint32_t>(id), capacity, owned->requests.bytes(),
-                     owned->answers.bytes()},
-                    owned->requests.take_descriptor(),
-                    owned->answers.take_descriptor(),
-                    std::move(wake)};
+  Attached attached{.session = static_cast<std::int32_t>(id),
+                    .welcome = {.session = static_cast<std::uint32_t>(id),
+                                .capacity = capacity,
+                                .requests_bytes = owned->requests.bytes(),
+                                .answers_bytes = owned->answers.bytes()},
+                    .requests = owned->requests.take_descriptor(),
+                    .answers = owned->answers.take_descriptor(),
+                    .wake = std::move(wake)};
   owned_[id] = std::move(owned);
   post({Command::Kind::kAttach, attached.session, std::move(session)});
   return attached;
@@ -206,15 +209,23 @@ Stats Sessions::stats() const {
     if (!m) continue;
     const std::int64_t taken = m->taken.get(), finished = m->finished.get();
     const std::int64_t failed = m->failed.get(), waiting = m->waiting.get();
-    stats.models.push_back({static_cast<std::int32_t>(i), taken, finished, failed, waiting,
-                            std::max<std::int64_t>(taken - finished - failed - waiting, 0),
-                            m->latencies.snapshot()});
+    stats.models.push_back(
+        {.id = static_cast<std::int32_t>(i),
+         .taken = taken,
+         .finished = finished,
+         .failed = failed,
+         .waiting = waiting,
+         .in_flight = std::max<std::int64_t>(taken - finished - failed - waiting, 0),
+         .latencies = m->latencies.snapshot()});
   }
   for (std::size_t i = 0; i < sessions_.size(); ++i) {
     const Session* s = sessions_[i].get();
     if (!s) continue;
-    stats.sessions.push_back({static_cast<std::int32_t>(i), s->taken.get(), s->answered.get(),
-                              s->refused.get(), owned_[i] ? owned_[i]->bytes : 0});
+    stats.sessions.push_back({.id = static_cast<std::int32_t>(i),
+                              .taken = s->taken.get(),
+                              .answered = s->answered.get(),
+                              .refused = s->refused.get(),
+                              .memory_bytes = owned_[i] ? owned_[i]->bytes : 0});
   }
   return stats;
 }

@@ -175,7 +175,14 @@ bool Sessions::take(TimeNs now, request::Request& request) {
 void Sessions::accept(std::int32_t id, const RequestSlot& slot, TimeNs now) {
   Session& session = *sessions_[static_cast<std::size_t>(id)];
   ++session.taken;
-  Job job{id, -1, slot.tag, nullptr, nullptr, now, now, now};
+  Job job{.session = id,
+          .model = -1,
+          .tag = slot.tag,
+          .input = nullptr,
+          .output = nullptr,
+          .due_ns = now,
+          .taken_ns = now,
+          .submitted_ns = now};
   Status status = check(session, slot, job);
   if (status != Status::kOk && commanded_.load(std::memory_order_acquire)) {
     // Perhaps it names what the control thread has made since take() began.

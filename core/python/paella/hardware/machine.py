@@ -16,7 +16,7 @@ STOLEN = {"dispatcher": 0.05, "direct": 0.25}
 CLOCK_DROP = 0.05  # of the SM clock, during a run
 
 
-def present(ordinal: int) -> dict[str, Any]:
+def present(ordinal: int) -> _core.CudaDevice:
     """What the driver says of the GPU."""
     found = _core.cuda_devices()
     if ordinal >= len(found):
@@ -24,7 +24,7 @@ def present(ordinal: int) -> dict[str, Any]:
     return found[ordinal]
 
 
-def partition_sms(run: Run, gpu: dict[str, Any], other_gpu: bool = False) -> int:
+def partition_sms(run: Run, gpu: _core.CudaDevice, other_gpu: bool = False) -> int:
     """SMs of the partition that the run's device is of this GPU; 0: all of it."""
     device, whole = run.device, run.reference
     if device.provenance == "extrapolated":

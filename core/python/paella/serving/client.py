@@ -237,7 +237,7 @@ def connect(
 class Model:
     """A model of a server; call it, or submit() to it."""
 
-    def __init__(self, server: Server, info: dict[str, Any]):
+    def __init__(self, server: Server, info: _core.ServedModel):
         self.name: str = info["name"]
         self.instances: int = info["instances"]
         self._server = server

@@ -48,7 +48,7 @@ class Limits:
 def make_sessions(limits: Limits) -> _core.Sessions:
     from paella import _core
 
-    return _core.Sessions(vars(limits))
+    return _core.Sessions(**vars(limits))
 
 
 @dataclass(eq=False)

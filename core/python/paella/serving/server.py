@@ -67,7 +67,7 @@ class Server:
             from paella.serving.reference import Reference
 
             self._reference = Reference(Path(options.onnx))
-        self._gpu: dict[str, Any] = {}
+        self._gpu: _core.CudaDevice | None = None
         self._arch = ""
         self._core = -1
         partition_sms = 0
@@ -115,13 +115,13 @@ class Server:
         engines.check_supported(self.run)
         engines.set_environment([self.run])
         mps.refuse_other_daemon()
-        self._gpu = machine.present(self.options.gpu)
+        self._gpu = gpu = machine.present(self.options.gpu)
         plans = [plan for plan in self._plans.values() if plan]
-        self._arch = architecture(plans, self._gpu["compute_capability"])
+        self._arch = architecture(plans, gpu["compute_capability"])
         cores = assign(parse_cores(self.options.cores), ["serving"])
         keep_off(cores.values())
         self._core = cores["serving"]
-        return machine.partition_sms(self.run, self._gpu, self.options.other_gpu)
+        return machine.partition_sms(self.run, gpu, self.options.other_gpu)
 
     def _plan(self, name: str) -> Plan | None:
         from paella.hardware.plans import read_plans
@@ -186,7 +186,7 @@ class Server:
         return {
             "serves": {key: spec[key] for key in serves},
             "counters": self._live.counters().as_dict(),
-            "gpu": self._gpu.get("name"),
+            "gpu": self._gpu["name"] if self._gpu else None,
             "core": self._core,
         }
 

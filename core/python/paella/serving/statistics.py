@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from paella import _core
 
 
 @lru_cache
@@ -26,7 +29,7 @@ def quantile_us(counts: NDArray[np.int64], q: float) -> float | None:
     return float(bounds_ns()[at]) * 1e-3
 
 
-def model_row(name: str, instances: int, raw: dict[str, Any]) -> dict[str, Any]:
+def model_row(name: str, instances: int, raw: _core.ModelStats) -> dict[str, Any]:
     counts = raw["latency_counts"]
     done = raw["finished"]
     return {

@@ -262,7 +262,11 @@ void SimDevice::wait_for_sms(OpId id, TimeNs now) {
     const Op& op = ops_[id];
     const Unit& unit = units_[op.slot];
     ops_[id].span = static_cast<std::int32_t>(timeline_->kernels.size());
-    timeline_->kernels.push_back({unit.work.job, unit.work.model, op.kernel, op.stream, now});
+    timeline_->kernels.push_back({.job = unit.work.job,
+                                  .model = unit.work.model,
+                                  .kernel = op.kernel,
+                                  .stream = op.stream,
+                                  .eligible_ns = now});
   }
 }
 
@@ -349,7 +353,10 @@ void SimDevice::complete(OpId id, TimeNs now) {
     const GpuModel& gpu = spec_.gpu;
     const bool kernel_reported = unit.work.notify == Notify::kBlocks && op.kind == OpKind::kKernel;
     if (!kernel_reported) {
-      const Event done{EventKind::kFinished, unit.work.id, 1, 0, true, unit.started_ns};
+      const Event done{.kind = EventKind::kFinished,
+                       .unit = unit.work.id,
+                       .done = true,
+                       .started_ns = unit.started_ns};
       if (unit.work.notify == Notify::kUnit) {
         port.flag(now + to_ns(gpu.notify_latency_us), done);
       } else {

@@ -72,7 +72,11 @@ void SmArray::finish(TimeNs now, std::vector<Finished>& finished) {
       if (timeline_) {
         for (const std::int32_t sm : ids_[c]) {
           for (const Start& start : starts_[c][k.groups]) {
-            timeline_->blocks.push_back({g.run, sm, start.blocks, start.at_ns, now + idle_ns_});
+            timeline_->blocks.push_back({.kernel = g.run,
+                                         .sm = sm,
+                                         .blocks = start.blocks,
+                                         .started_ns = start.at_ns,
+                                         .finished_ns = now + idle_ns_});
           }
         }
       }
@@ -251,8 +255,11 @@ std::vector<SmArray::Usage> SmArray::usage() const {
     const auto used = [](float capacity, float free) {
       return static_cast<std::int32_t>(capacity - free);
     };
-    all.push_back({k.sms, used(capacity_.warps, k.free.warps), used(capacity_.regs, k.free.regs),
-                   used(capacity_.smem, k.free.smem), used(capacity_.blocks, k.free.blocks)});
+    all.push_back({.sms = k.sms,
+                   .warps = used(capacity_.warps, k.free.warps),
+                   .regs = used(capacity_.regs, k.free.regs),
+                   .smem = used(capacity_.smem, k.free.smem),
+                   .blocks = used(capacity_.blocks, k.free.blocks)});
   }
   return all;
 }
