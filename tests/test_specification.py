@@ -274,12 +274,43 @@ def test_the_digest_is_of_a_policys_source():
     digests = [digest(run, policy=policy) for policy in policies]
     assert len(set(digests)) == len(digests)
     assert digest(run, policy=Fifo()) == digests[1]
-    text = "class Typed(Fifo):\n def peek(self): return self.waiting[0]\n"
-    space = {"Fifo": Fifo, "__name__": "typed"}
-    exec(compile(text, "<stdin>", "exec"), space)
-    assert digest(run, policy=space["Typed"]()) not in digests
     said = simulation.run(run, Fifo()).provenance["digest"]
     assert said == digests[1]
+
+
+def test_the_digest_is_of_a_policy_without_a_file():
+    run = resolve(RunSpec("Paella-MS-kbk", jobs=5), CONFIG)
+
+    def typed(body, base=Fifo):
+        space = {"Base": base, "__name__": "typed"}
+        exec(compile(f"class Typed(Base):\n def peek(self): {body}\n", "<stdin>", "exec"), space)
+        return space["Typed"]
+
+    class Derived(typed("return self.waiting[0]")):
+        pass
+
+    class OtherBase(typed("return self.ready[0]")):
+        pass
+
+    bodies = ["return self.waiting[0]", "return self.ready[0]", "return self.waiting[1]"]
+    bodies += ["return (lambda: self.waiting[0])()", "return (lambda: self.waiting[1])()"]
+    digests = [digest(run, policy=typed(body)()) for body in bodies]
+    digests += [digest(run, policy=kind()) for kind in (Fifo, Derived, OtherBase)]
+    assert len(set(digests)) == len(digests)
+    assert digest(run, policy=typed(bodies[3])()) == digests[3]
+
+
+def test_a_class_derived_from_a_policy_of_the_engine_is_written_in_python():
+    class Backwards(paella.Policy):
+        def push(self, job, model, remaining_us, **more):
+            super().push(job, model, 1e9 - remaining_us, **more)
+
+    run = resolve(RunSpec("Paella-MS-kbk", jobs=60, iat_us=50.0), CONFIG)
+    own, changed = (simulation.run(run, kind("srpt")) for kind in (paella.Policy, Backwards))
+    assert own.finished_ns.tolist() != changed.finished_ns.tolist()
+    digests = [own.provenance["digest"], changed.provenance["digest"]]
+    digests += [digest(run, policy=Backwards("sjf"))]
+    assert len(set(digests)) == len(digests)
 
 
 def test_what_serves_on_a_gpu_is_in_its_digest():

@@ -213,6 +213,9 @@ def schema(page: Page) -> Schema:
     """The JSON Schema of the file that a person edits."""
     made = msgspec.json.schema(page.kind)
     definitions: dict[str, Schema] = dict(sorted(made["$defs"].items()))
+    for definition in definitions.values():  # docstrings, which versions of msgspec indent or not
+        if "description" in definition:
+            definition["description"] = cleandoc(definition["description"])
     own = definitions[page.kind.__name__]
     for key in page.absent:
         del own["properties"][key]

@@ -70,7 +70,7 @@ def run(run: Run, policy: _core.PolicyLike | _core.Policy | None = None) -> RunO
     if run.spec.backend != "sim":
         raise ConfigError(f"backend {run.spec.backend} is for paella run: this simulates")
     wanted = specification(run)
-    if isinstance(policy, _core.Policy):  # needs no call into Python for each decision
+    if type(policy) is _core.Policy:  # needs no call into Python for each decision
         own: dict[str, str | float] = {"name": policy.name, **policy.options}
         system = structs.replace(wanted.system, policy=own)
         result = _core.simulate(structs.replace(wanted, system=system).text())

@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import sys
 from pathlib import Path
+from types import CodeType
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -224,13 +226,26 @@ def _file_sha256(path: Path) -> str:
 
 
 def policy_source(policy: Any) -> str:
-    """The text of a policy's module and its options; of one of the engine's, name and options."""
+    """A policy's options, and the text of its class and its bases with the modules they are in."""
+    parts = [repr(sorted(getattr(policy, "__dict__", {}).items()))]
     if isinstance(policy, _core.Policy):
-        return f"{policy.name} {sorted(policy.options.items())}"
-    kind = type(policy)
+        parts.append(f"{policy.name} {sorted(policy.options.items())}")
+    kinds = [kind for kind in type(policy).__mro__ if kind.__module__ not in _COMPILED]
+    return "\0".join(parts + [_class_source(kind) for kind in kinds])
+
+
+_COMPILED = ("builtins", "pybind11_builtins", _core.__name__)  # the engine's build is in a digest
+
+
+def _class_source(kind: type) -> str:
     try:
-        source = inspect.getsource(inspect.getmodule(kind) or kind)
-    except (OSError, TypeError):  # typed at a prompt: the code itself
-        methods = [getattr(kind, name).__code__ for name in ("push", "pop", "peek", "__len__")]
-        source = "".join(f"{code.co_code.hex()} {code.co_consts!r}" for code in methods)
-    return f"{kind.__qualname__} {sorted(vars(policy).items())!r} {source}"
+        source = inspect.getsource(sys.modules[kind.__module__])
+    except (KeyError, OSError, TypeError):  # typed at a prompt
+        functions = [f for _, f in sorted(vars(kind).items()) if inspect.isfunction(f)]
+        source = " ".join(_code_text(f.__code__) for f in functions)
+    return f"{kind.__qualname__} {source}"
+
+
+def _code_text(code: CodeType) -> str:
+    constants = (_code_text(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts)
+    return " ".join([code.co_code.hex(), repr(code.co_names), *constants])
