@@ -75,7 +75,9 @@ def measure(system, iat_us, runs):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--runs", type=int, default=5, help="runs of each row (5)")
-    runs = parser.parse_args().runs
+    parser.add_argument("--systems", nargs="+", default=SYSTEMS, metavar="NAME", help="all")
+    arguments = parser.parse_args()
+    runs = arguments.runs
     if runs < 1:
         parser.error("--runs must be at least 1")
     print(f"seconds: median, least and most of {runs} runs; engine {_core.engine_version}")
@@ -85,7 +87,7 @@ def main():
     )
     context = get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as rows:
-        for system in SYSTEMS:
+        for system in arguments.systems:
             for iat_us in points(Config()):
                 print(rows.submit(measure, system, iat_us, runs).result(), flush=True)
 

@@ -89,7 +89,7 @@ def measured_path(arguments):
     """A request's way to the backend and back, of an empty model that is not busy, in us."""
     run = make_run(arguments, iat_us=1e6 / middle(arguments.rates))
     output = triton.run(run, Hardware(cores=arguments.cores), execute="empty")
-    there = np.median(output.started_ns - output.due_ns) / 1e3
+    there = float(np.median(output.started_ns - output.due_ns)) / 1e3
     return RequestPath(latency=there, response=output.counters["server"]["to_client_us"]["p50"])
 
 
@@ -104,7 +104,7 @@ def modelled(run, path):
 
 def waking(path, real, model):
     """The path with what the empty model does not have: threads that wait for a GPU, and wake."""
-    missing = np.median(latency_us(real)) - np.median(latency_us(model))
+    missing = float(np.median(latency_us(real)) - np.median(latency_us(model)))
     return replace(path, response=max(0.0, path.response + missing))
 
 

@@ -75,3 +75,19 @@ def test_profiles_that_cannot_be_compared(tmp_path):
         "none.json is no kernel profile"
         in profiles(before, tmp_path / "none.json", status=1).stderr
     )
+
+
+def test_the_others_that_need_no_gpu_print_their_tables():
+    def table(program, *arguments):
+        command = [sys.executable, f"benchmarks/{program}.py", *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    cost = table("dispatch_cost", "--only=jbj", "--jobs=20", "--repetitions=1")
+    (row,) = re.findall(r"^Paella-MS-jbj .*", cost, re.MULTILINE)
+    assert re.fullmatch(r"\S+ +\d+ units +\d+  \[\d+, \d+\]", row)
+    rows = re.findall(r"^Paella-seg .*", table("engine", "--runs=1", "--systems=Paella-seg"), re.M)
+    assert len(rows) == 2
+    fitted = table("fit", "--minutes=0", "--device=h100-v1")
+    assert re.search(r"^  saturation_warps: \d", fitted, re.MULTILINE)

@@ -3,14 +3,15 @@
 import shutil
 
 import config_tools
+import numpy as np
 import pytest
 from config_tools import SHIPPED, refused
 
+import paella
 from paella.config import resolve
+from paella.errors import ConfigError
 from paella.reading import parse_yaml
-from paella.schema import (
-    RunSpec,
-)
+from paella.schema import RunSpec
 
 config = config_tools.config  # a fixture
 
@@ -224,3 +225,19 @@ def test_a_profile_by_its_file(tmp_path):
 
 def test_yaml_numbers_in_powers_of_ten():
     assert parse_yaml("[1e6, -2E-3, 1.5e+2, 1e, e6]", "") == [1e6, -2e-3, 150.0, "1e", "e6"]
+
+
+def test_keywords_of_a_run_may_be_numpys_numbers_and_paths(tmp_path):
+    trace = tmp_path / "trace"
+    trace.write_text("0 0.0\n1 5.0\n")
+    given = {"iat_us": np.float64(400), "jobs": np.int64(20), "seed": np.uint8(3)}
+    assert len(paella.simulate("Paella", **given)) == 20
+    assert len(paella.simulate("Paella", trace=trace)) == 2
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"iat_us": object()}, {"jobs": [1]}, {"seed": "1"}, {"jobs": 2j}]
+)
+def test_keywords_of_a_run_of_a_wrong_type(wrong):
+    with pytest.raises(ConfigError, match=r"^run: "):
+        paella.simulate("Paella", **({"jobs": 5} | wrong))

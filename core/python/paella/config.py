@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import numbers
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -208,9 +209,20 @@ def _with_instances(mix: Mix, system: System) -> Mix:
     return msgspec.structs.replace(mix, models=models)
 
 
+def _plain(value: object) -> str | int | float:
+    """A path, or a number of another library, as the types of a run have it."""
+    if isinstance(value, os.PathLike):
+        return str(os.fspath(value))
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    raise ConfigError(f"run: a setting cannot be of type {type(value).__name__}")
+
+
 def resolve(spec: RunSpec, config: Config | None = None) -> Run:
     """The spec with everything it names, checked as a whole."""
-    spec = decode(msgspec.to_builtins(spec), RunSpec, "run")
+    spec = decode(msgspec.to_builtins(spec, enc_hook=_plain), RunSpec, "run")
     config = config or Config()
     system = config.system(spec.system, spec.overrides)
     if system.policy is not None:
