@@ -112,7 +112,7 @@ def test_known_admissions():
         "none": {},
         "jobs": {"jobs": 32, "sms_per_job": 0},
         "resources": {"extra_kernels": 2},
-        "per-sm": {"extra_kernels": 2},
+        "per-sm": {"extra_kernels": 0},
     }
     assert all(a["summary"] for a in _core.admissions())
 
@@ -122,12 +122,12 @@ def test_known_admissions():
     [
         ("resource", {}, "unknown admission resource"),
         ("resources", {"jobs": 1}, "admission resources has no option jobs"),
-        ("jobs", {"jobs": 0}, "admission jobs: jobs must be a whole number of at least 1"),
-        ("jobs", {"jobs": 1.5}, "admission jobs: jobs must be a whole number of at least 1"),
+        ("jobs", {"jobs": 0}, "admission jobs: jobs must be a whole number from 1 to 999999999"),
+        ("jobs", {"jobs": 1.5}, "admission jobs: jobs must be a whole number from 1 to 999999999"),
         (
             "per-sm",
             {"extra_kernels": -1},
-            "admission per-sm: extra_kernels must be a whole number of at least 0",
+            "admission per-sm: extra_kernels must be a whole number from 0 to 999999999",
         ),
     ],
 )

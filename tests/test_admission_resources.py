@@ -103,7 +103,7 @@ def test_a_kernel_larger_than_the_pool_goes_only_as_an_extra_one():
     with pytest.raises(_core.Error) as error:
         resources([SMALL, large], [0, 1, 1])
     assert str(error.value) == (
-        "the run cannot go on: 2 jobs wait for an admission that never comes"
+        "the run cannot go on: 2 jobs wait, and neither the policy nor the admission lets one go"
     )
 
 

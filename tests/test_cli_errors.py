@@ -25,6 +25,12 @@ BAD = {
     "unknown command": (["sumary"], "unknown command sumary; did you mean summary?"),
     "unknown option": (["systems", "--jsn"], "unrecognized arguments: --jsn"),
     "no system": (RUN, "give --system, or a run by --spec"),
+    "server, idle": (["serve", "--name", "x", "--idle-ms", "nan"], "serve: idle_ms: nan is not a"),
+    "server, watchdog": (["serve", "--name", "x", "--watchdog", "1e300"], "serve: watchdog_s: "),
+    "too many jobs": (
+        ["arrivals", "--jobs", "9" * 20],
+        "arrivals: jobs: expected int ",
+    ),
     "two runs": ([*RUN, "--spec", "x.yaml", "--iat", "3"], "--spec says all that --iat does"),
     "unknown system": ([*RUN, "--system", "Paela"], "unknown system Paela; did you mean Paella?"),
     "unknown device": (
@@ -205,3 +211,20 @@ def test_without_tvm_the_compiler_says_so(command, empty_folder):
 def test_tuning_without_candidates(paella, tmp_path, capsys):
     assert cli.main(["tune", str(tmp_path), "--out", str(tmp_path / "records.json")]) == 2
     assert f"{tmp_path} has no candidates" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (b"", "standard input: expected a mapping of keys to values"),
+        (b"\xff", "standard input is not text"),
+        (b"a: &a [*a]", "standard input: a value contains itself, or too many others"),
+        (b"- 1", "standard input: expected a mapping of keys to values"),
+        (b"system: Paella\ntrase: x", "standard input: unknown key trase; did you mean trace?"),
+    ],
+)
+def test_a_run_from_standard_input_that_is_none(given, sentence, tmp_path):
+    command = [sys.executable, "-m", "paella.cli", "run", "--spec", "-"]
+    command += ["--out", str(tmp_path / "run.parquet")]
+    done = subprocess.run(command, input=given, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.decode()) == (2, f"paella: {sentence}\n")

@@ -1,5 +1,6 @@
 """Wrong configuration files: the one sentence that each gives."""
 
+import inspect
 import shutil
 
 import config_tools
@@ -241,3 +242,50 @@ def test_keywords_of_a_run_may_be_numpys_numbers_and_paths(tmp_path):
 def test_keywords_of_a_run_of_a_wrong_type(wrong):
     with pytest.raises(ConfigError, match=r"^run: "):
         paella.simulate("Paella", **({"jobs": 5} | wrong))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"clients": 2}, "run: "),
+        ({"arrival": "closed-loop"}, "run: "),
+        ({"cap": 2**32 + 1}, "run: cap: "),
+        ({"jobs": 10**20}, "run: jobs: "),
+        ({"arrival": "closed-loop", "clients": 2, "think_us": 1e16}, "run: think_us: "),
+        (
+            {"jobs": 99, "iat_us": 1e12, "arrival": "exponential"},
+            " is due after more than 104 days",
+        ),
+        ({"overrides": {"streams.count": "2000000000"}}, "streams.count: "),
+        ({"overrides": {"request_us.latency": "1e300"}}, "request_us.latency: "),
+        ({"system": "Triton", "policy": paella.Policy("fifo")}, "Triton has no dispatcher"),
+        ({"config": "nowhere"}, "nowhere is no configuration folder"),
+    ],
+)
+def test_a_run_out_of_range(wrong, sentence):
+    with pytest.raises(paella.PaellaError) as said:
+        paella.simulate(**({"system": "Paella", "jobs": 5} | wrong))
+    assert sentence in str(said.value)
+
+
+def test_a_trace_that_lasts_too_long(tmp_path):
+    trace = tmp_path / "trace"
+    for due_us, fine in (("9e12", True), ("9.1e12", False), ("1e300", False)):
+        trace.write_text(f"0 1\n0 {due_us}\n")
+        if fine:
+            assert len(paella.simulate("Paella", trace=trace)) == 2
+        else:
+            with pytest.raises(
+                paella.PaellaError, match=r"^job 1 is due after more than 104 days$"
+            ):
+                paella.simulate("Paella", trace=trace)
+
+
+def test_the_keywords_of_simulate_are_those_of_a_run():
+    keywords = inspect.signature(paella.simulate).parameters
+    made = RunSpec("Paella")
+    fields = {name: getattr(made, name) for name in RunSpec.__struct_fields__}
+    del fields["backend"], fields["system"]
+    own = {name: p.default for name, p in keywords.items() if name in fields}
+    assert own == fields | {"overrides": None}
+    assert keywords.keys() - fields.keys() == {"system", "policy", "config"}

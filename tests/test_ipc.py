@@ -10,6 +10,7 @@ import struct
 import sys
 import time
 
+import client_tools
 import numpy as np
 import pytest
 from ipc_tools import (
@@ -32,11 +33,7 @@ from paella import _core
 from paella.serving import protocol
 from paella.serving.protocol import Kind
 
-
-@pytest.fixture(scope="module")
-def name():
-    with server() as it:
-        yield it
+name = client_tools.name  # a fixture
 
 
 # ---- shared memory

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 
+import client_tools
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +20,6 @@ from ipc_tools import (
     descriptors,
     end,
     fresh_name,
-    server,
     serves,
     settled,
     start,
@@ -32,11 +32,7 @@ from paella.serving.control import ControlServer, Limits, make_sessions
 from paella.serving.names import ServingError, address
 from paella.serving.protocol import Kind
 
-
-@pytest.fixture(scope="module")
-def name():
-    with server() as it:
-        yield it
+name = client_tools.name  # a fixture
 
 
 # ---- the protocol in two languages

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from made_hardware import write_folder
 from made_runs import CONFIG
@@ -25,6 +26,8 @@ DESCRIPTIONS = {
     *(f"{device}.{key}" for device in ("device", "reference") for key in OF_DEVICE),
     *(f"system.{key}" for key in OF_SYSTEM),
 }
+# Options by name, which the engine reads without a struct.
+OPTIONS = {f"system.admission.{option}" for one in _core.admissions() for option in one["options"]}
 OF_PLANS = {
     "plan.kernels.name",
     *(f"plan.{end}puts.{key}" for end in ("in", "out") for key in ("name", "dtype", "shape")),
@@ -32,14 +35,13 @@ OF_PLANS = {
 
 
 def structs_in(kind):
-    """The type that a field holds, alone, in a list, or optionally; of several it may hold none."""
+    """The types that a field holds: alone, in a list, optionally, or one of several."""
     if isinstance(kind, inspect.Metadata):
         return structs_in(kind.type)
     if isinstance(kind, inspect.ListType):
         return structs_in(kind.item_type)
     if isinstance(kind, inspect.UnionType):
-        some = [t for t in kind.types if not isinstance(t, inspect.NoneType)]
-        return structs_in(some[0]) if len(some) == 1 else []
+        return [struct for some in kind.types for struct in structs_in(some)]
     return [kind] if isinstance(kind, inspect.StructType) else []
 
 
@@ -61,8 +63,8 @@ def below(path, parents):
 @pytest.mark.parametrize(
     ("kind", "more"),
     [
-        (Specification, DESCRIPTIONS | {"models.kernels.name"}),
-        (ServerSpecification, DESCRIPTIONS),
+        (Specification, DESCRIPTIONS | OPTIONS | {"models.kernels.name"}),
+        (ServerSpecification, DESCRIPTIONS | OPTIONS),
         (PlanFiles, OF_PLANS),
     ],
 )
@@ -156,6 +158,12 @@ OTHERS = {
     "jobs": {"model": [0], "due_ns": [0]},
     "clients": 3,
 }
+# Values of fields that are of one kind or another.
+ALTERNATIVES = (
+    ("notify", {"blocks": 16}, {"blocks": 8}),
+    ("unit", {"kernels": 2, "us": None}, {"kernels": 3, "us": None}),
+    ("unit", {"kernels": None, "us": 2.0}, {"kernels": None, "us": 3.0}),
+)
 WHOLE = ("system.notify", "system.admission", "system.policy", "system.unit", "system.threads")
 
 
@@ -184,6 +192,12 @@ def test_every_input_changes_what_is_read_and_no_description_does():
         same = _core.canonical(json.dumps(other)) == before
         assert same == below(name, DESCRIPTIONS | {"models.kernels.name"}), name
         seen.add(name)
+    for key, one, another in ALTERNATIVES:
+        texts = [plain("Paella") for _ in range(2)]
+        for text, value in zip(texts, (one, another), strict=True):
+            text["system"][key] = value
+        assert len({_core.canonical(json.dumps(text)) for text in texts}) == 2
+        seen |= {f"system.{key}.{field}" for field in one if one[field] != another[field]}
     read = {path for path, is_input in _core.specification_fields()["Specification"] if is_input}
     inner = {path for path in read if any(other.startswith(f"{path}.") for other in read)}
     # issue_us has a leaf for each number of queues; there is no list of jobs beside arrivals.
@@ -276,6 +290,40 @@ def test_the_digest_is_of_a_policys_source():
     assert digest(run, policy=Fifo()) == digests[1]
     said = simulation.run(run, Fifo()).provenance["digest"]
     assert said == digests[1]
+
+
+class Slotted(Fifo):
+    __slots__ = ("limit",)
+
+    def __init__(self, limit):
+        super().__init__()
+        self.limit = limit
+
+
+class Counting(Fifo):
+    """Its options change while it serves."""
+
+    def __init__(self, first):
+        super().__init__()
+        self.left = first
+
+    def pop(self):
+        self.left = max(0, self.left - 1)
+        return self.waiting.pop(-1 if self.left else 0)
+
+    def peek(self):
+        return self.waiting[-1 if self.left > 1 else 0]
+
+
+def test_the_digest_is_of_a_policys_options_before_the_run():
+    run = resolve(RunSpec("Paella-MS-kbk", jobs=40, iat_us=0.0), CONFIG)
+    policies = [Slotted(1), Slotted(2), Counting(0), Counting(9)]
+    policies += [Fifo(np.arange(5000)), Fifo(np.arange(5000) * (np.arange(5000) != 2500))]
+    expected = [digest(run, policy=policy) for policy in policies]
+    assert len(set(expected)) == len(expected)
+    assert [simulation.run(run, policy).provenance["digest"] for policy in policies] == expected
+    with_object = (digest(run, policy=Fifo(object())) for _ in range(2))
+    assert len(set(with_object)) == 1
 
 
 def test_the_digest_is_of_a_policy_without_a_file():

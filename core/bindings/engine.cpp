@@ -48,6 +48,7 @@ py::list admission_list() {
 
 void bind_engine(py::module_& m) {
   m.attr("engine_version") = engine_version();
+  m.attr("compiled_by") = compiled_by();
   m.attr("git_revision") = git_revision();
   m.def("simulate", &simulate, py::arg("specification"), py::arg("policy") = py::none(),
         "Runs a specification on the simulated GPU. `policy` takes the place of the system's.");

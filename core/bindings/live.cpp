@@ -57,14 +57,16 @@ void compute_outputs(LiveServer& server, const py::function& compute) {
 }  // namespace
 
 void bind_live(py::module_& m) {
-  py::class_<LiveServer>(m, "LiveServer", "Serves clients in other processes (paella.live).")
+  py::class_<LiveServer>(m, "LiveServer", "Serves clients in other processes (paella.serving.server).")
       .def(py::init([](std::shared_ptr<ipc::Sessions> sessions, std::string_view text, int cpu,
                        double idle_ms, bool compute_outputs) {
              const apps::ServerSpec spec = server_spec(text);
              const py::gil_scoped_release release;
              return std::make_unique<LiveServer>(
                  std::move(sessions), spec,
-                 apps::ServerOptions{cpu, to_ns(1e3 * idle_ms), compute_outputs});
+                 apps::ServerOptions{.cpu = cpu,
+                                     .idle_ns = to_ns(1e3 * idle_ms),
+                                     .compute_outputs = compute_outputs});
            }),
            py::arg("sessions"), py::arg("specification"), py::arg("cpu") = -1,
            py::arg("idle_ms") = 0.0, py::arg("compute_outputs") = false)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paella._core import Policy, Trace, arrivals, policies
+    from paella.errors import ConfigError, PaellaError
     from paella.results import load_run
     from paella.serving.client import connect
     from paella.simulation import simulate
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "ConfigError": "paella.errors",
+    "PaellaError": "paella.errors",
     "Policy": "paella._core",
     "Trace": "paella._core",
     "arrivals": "paella._core",
@@ -27,6 +30,8 @@ _HOMES = {
 }
 
 __all__ = [
+    "ConfigError",
+    "PaellaError",
     "Policy",
     "Trace",
     "__version__",

@@ -11,6 +11,7 @@ from paella.errors import EngineError
 
 engine_version: str
 git_revision: str
+compiled_by: str  # a digest of compiler and options
 
 # Text of the JSON that msgspec makes of a type of paella.specification.
 Text = str | bytes

@@ -42,6 +42,9 @@ def _status(argv: Sequence[str]) -> int:
         return 141
     except KeyboardInterrupt as e:
         return getattr(e, "status", 130)
+    except MemoryError:
+        print("paella: this needs more memory than there is", file=sys.stderr)
+        return 2
     except PaellaError as e:
         print(f"paella: {e}", file=sys.stderr)
         return getattr(e, "status", 2)

@@ -220,9 +220,14 @@ def _plain(value: object) -> str | int | float:
     raise ConfigError(f"run: a setting cannot be of type {type(value).__name__}")
 
 
+def checked(spec: RunSpec | dict[str, Any]) -> RunSpec:
+    """The spec, or one with these fields, if all is in range; a ConfigError if not."""
+    return decode(msgspec.to_builtins(spec, enc_hook=_plain), RunSpec, "run")
+
+
 def resolve(spec: RunSpec, config: Config | None = None) -> Run:
     """The spec with everything it names, checked as a whole."""
-    spec = decode(msgspec.to_builtins(spec, enc_hook=_plain), RunSpec, "run")
+    spec = checked(spec)
     config = config or Config()
     system = config.system(spec.system, spec.overrides)
     if system.policy is not None:

@@ -26,7 +26,7 @@ from msgspec import Meta, Struct
 
 from paella.errors import PaellaError
 from paella.reading import decode_json, read_text
-from paella.schema import Count, Gridded, Size, Strict
+from paella.schema import Bytes, Count, Gridded, Size, Strict
 
 ALIGNMENT = 256  # of constants and intermediate results
 MAX_THREADS = 1024
@@ -46,7 +46,7 @@ class Ref(Strict, frozen=True):
 
     space: Annotated[str, Meta(pattern=r"^(weights|arena|input\d+|output\d+)$")]
     offset: Size
-    bytes: Count
+    bytes: Bytes
 
 
 class Tensor(Strict, frozen=True):

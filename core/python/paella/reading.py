@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +26,16 @@ def read_text(path: str | Path, what: str = "configuration") -> str:
         raise ConfigError(f"{path} is not a text file") from None
     except OSError as e:
         raise ConfigError(f"cannot read the {what} {path}: {e.strerror}") from None
+
+
+def read_standard_input(what: str) -> str:
+    try:
+        with open(os.dup(0), encoding="utf-8") as file:  # noqa: PTH123 - no path
+            return file.read()
+    except UnicodeDecodeError:
+        raise ConfigError("standard input is not text") from None
+    except OSError as e:
+        raise ConfigError(f"cannot read the {what} from standard input: {e.strerror}") from None
 
 
 if TYPE_CHECKING:
@@ -63,19 +74,26 @@ def parse_yaml(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: {str(e).splitlines()[0]}") from None
 
 
+def parse_mapping(text: str, where: str) -> dict[str, Any]:
+    """YAML whose top level is a mapping."""
+    value = parse_yaml(text, where)
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: expected a mapping of keys to values")
+    return value
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """A YAML file whose top level is a mapping."""
-    value = parse_yaml(read_text(path), str(path))
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected a mapping of keys to values")
-    return value
+    return parse_mapping(read_text(path), str(path))
 
 
 def decode(value: Any, kind: type[T], where: str, key: str = "") -> T:
     """`value`, plain data that stood in `where` at `key`, as a `kind`."""
-    _refuse_non_finite(value, where, key)
     try:
+        _refuse_non_finite(value, where, key)
         return msgspec.convert(value, kind)
+    except RecursionError:
+        raise ConfigError(f"{where}: a value contains itself, or too many others") from None
     except msgspec.ValidationError as e:
         raise ConfigError(_sentence(e, kind, where, key)) from None
 

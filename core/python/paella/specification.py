@@ -6,10 +6,11 @@ which describe. `digest` is of what it reads: two runs with the same digest have
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import inspect
+import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Annotated, Any, Literal
@@ -18,7 +19,18 @@ import msgspec
 
 from paella import _core
 from paella.plan import Launch, Tensor
-from paella.schema import Count, Device, NonNegative, Positive, Run, Seed, Size, Strict, System
+from paella.schema import (
+    Count,
+    Device,
+    NonNegative,
+    Positive,
+    Run,
+    Seconds,
+    Seed,
+    Size,
+    Strict,
+    System,
+)
 from paella.schema.base import doc
 from paella.schema.profile import Kernel, Model
 
@@ -116,7 +128,7 @@ class ServerSpecification(Strict, frozen=True):
     reference: Device
     system: System
     instances: Annotated[Count, doc("Of all models that are there at a time.")]
-    watchdog_s: Positive
+    watchdog_s: Seconds
     gpu: Size  # ordinal
     partition_sms: Size  # > 0: of a partition of so many SMs
 
@@ -188,20 +200,16 @@ def _traced(run: Run, text: str) -> JobList:
     trace = _core.Trace.parse(text, models=len(run.mix.models), name=str(spec.trace))
     if spec.rescale:
         trace = trace.rescaled(spec.iat_us)
-    return JobList(trace.model.tolist(), (trace.due_us * 1e3).round().astype("int64").tolist())
+    due_ns = (trace.due_us * 1e3).round().clip(max=float(2**62))  # the engine refuses as much
+    return JobList(trace.model.tolist(), due_ns.astype("int64").tolist())
 
 
 # ---- what identifies a run
 
 
 def engine_build() -> str:
-    """Version and build of the compiled engine."""
-    return f"{_core.engine_version} {_module_sha256()[:8]}"
-
-
-@functools.cache
-def _module_sha256() -> str:
-    return _file_sha256(Path(_core.__file__))
+    """Version of the engine, with a digest of its sources, and a digest of how it was compiled."""
+    return f"{_core.engine_version} {_core.compiled_by}"
 
 
 def digest(run: Run, *, policy: Any = None, plans: str | Path | None = None) -> str:
@@ -227,14 +235,31 @@ def _file_sha256(path: Path) -> str:
 
 def policy_source(policy: Any) -> str:
     """A policy's options, and the text of its class and its bases with the modules they are in."""
-    parts = [repr(sorted(getattr(policy, "__dict__", {}).items()))]
+    kinds = [kind for kind in type(policy).__mro__ if kind.__module__ not in _COMPILED]
+    options = dict(_options(policy, kinds))
+    parts = [f"{name}={_value_text(options[name])}" for name in sorted(options)]
     if isinstance(policy, _core.Policy):
         parts.append(f"{policy.name} {sorted(policy.options.items())}")
-    kinds = [kind for kind in type(policy).__mro__ if kind.__module__ not in _COMPILED]
     return "\0".join(parts + [_class_source(kind) for kind in kinds])
 
 
 _COMPILED = ("builtins", "pybind11_builtins", _core.__name__)  # the engine's build is in a digest
+
+
+def _options(policy: Any, kinds: list[type]) -> Iterator[tuple[str, Any]]:
+    for kind in kinds:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if hasattr(policy, name):
+                yield name, getattr(policy, name)
+    yield from getattr(policy, "__dict__", {}).items()
+
+
+def _value_text(value: Any) -> str:
+    try:
+        return pickle.dumps(value, protocol=4).hex()
+    except Exception:  # whatever the value's own type raises
+        return repr(value)
 
 
 def _class_source(kind: type) -> str:

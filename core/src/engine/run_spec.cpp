@@ -9,15 +9,15 @@
 namespace paella::engine {
 namespace {
 
-constexpr double kLastDueUs = 9e15;  // 285 years; a TimeNs holds 292
+// 104 days, up to which a double holds every nanosecond: clocks of host threads are doubles.
+constexpr TimeNs kLastDueNs = TimeNs{1} << 53;
 
 JobList generated(const workload::Arrivals& arrivals) {
   workload::Trace trace = workload::generate(arrivals);
   JobList jobs{std::move(trace.model), {}};
   jobs.due_ns.reserve(trace.due_us.size());
   for (const double due_us : trace.due_us) {
-    if (due_us > kLastDueUs) throw Error("the last jobs are due after more than 285 years");
-    jobs.due_ns.push_back(to_ns(due_us));
+    jobs.due_ns.push_back(due_us * 1e3 < static_cast<double>(kLastDueNs) ? to_ns(due_us) : kNever);
   }
   return jobs;
 }
@@ -66,6 +66,9 @@ record::Jobs jobs_of(const RunSpec& spec) {
     if (jobs.model[i] < 0 || static_cast<std::size_t>(jobs.model[i]) >= spec.models.size()) {
       throw Error("job " + std::to_string(i) + " is of model " + std::to_string(jobs.model[i]) +
                   ", and there are " + std::to_string(spec.models.size()));
+    }
+    if (jobs.due_ns[i] < 0 || jobs.due_ns[i] > kLastDueNs) {
+      throw Error("job " + std::to_string(i) + " is due after more than 104 days");
     }
     rows.add(jobs.model[i], spec.clients ? 0 : jobs.due_ns[i]);
   }

@@ -120,7 +120,7 @@ void cannot_go_on(const record::Jobs& jobs) {
   const auto& ends = jobs.finished_ns;
   throw Error("the run cannot go on: " +
               std::to_string(std::count(ends.begin(), ends.end(), TimeNs{-1})) +
-              " jobs wait for an admission that never comes");
+              " jobs wait, and neither the policy nor the admission lets one go");
 }
 
 }  // namespace paella::engine

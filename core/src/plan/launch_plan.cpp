@@ -1,5 +1,7 @@
 #include "paella/plan/launch_plan.hpp"
 
+#include <charconv>
+
 #include <fstream>
 #include <iterator>
 
@@ -25,8 +27,11 @@ Place place_in(const std::string& space, std::size_t offset) {
   if (digits == std::string::npos || (kind != "input" && kind != "output")) {
     throw Error("a plan has no memory " + space);
   }
-  return {kind == "input" ? Space::kInput : Space::kOutput, std::stoul(space.substr(digits)),
-          offset};
+  std::size_t index = 0;
+  const char* const end = space.data() + space.size();
+  const auto [rest, error] = std::from_chars(space.data() + digits, end, index);
+  if (error != std::errc{} || rest != end) throw Error("a plan has no memory " + space);
+  return {kind == "input" ? Space::kInput : Space::kOutput, index, offset};
 }
 
 LaunchPlan read_plan(const PlanFiles& files) {
@@ -51,7 +56,10 @@ LaunchPlan read_plan(const PlanFiles& files) {
     plan.launches.push_back(std::move(launch));
   }
   for (const std::int32_t k : files.chain) {
-    plan.launches.at(static_cast<std::size_t>(k)).in_chain = true;
+    if (k < 0 || static_cast<std::size_t>(k) >= plan.launches.size()) {
+      throw Error(plan.name + " has no kernel " + std::to_string(k));
+    }
+    plan.launches[static_cast<std::size_t>(k)].in_chain = true;
   }
   return plan;
 }

@@ -220,8 +220,15 @@ std::string canonical(const T& value) {
 }
 
 // The fields of a struct, and of those in it, by their dotted paths.
+using Fields = std::vector<std::pair<std::string, Role>>;
 template <class T>
-void list_fields(std::vector<std::pair<std::string, Role>>& out, const std::string& above = "",
+void list_inner(std::type_identity<T>, Fields& out, const std::string& path, Role role);
+template <class... Ts>
+void list_inner(std::type_identity<std::variant<Ts...>>, Fields& out, const std::string& path,
+                Role role);
+
+template <class T>
+void list_fields(Fields& out, const std::string& above = "",
                  Role role_above = Role::kInput) {
   T value;
   fields(value, [&](std::string_view name, auto& member, Role role = Role::kInput) {
@@ -229,14 +236,22 @@ void list_fields(std::vector<std::pair<std::string, Role>>& out, const std::stri
     const Role effective = role_above == Role::kDescription ? role_above : role;
     const std::string path = above.empty() ? std::string(name) : above + "." + std::string(name);
     out.emplace_back(path, effective);
-    if constexpr (detail::Listed<Member>) {
-      list_fields<Member>(out, path, effective);
-    } else if constexpr (requires { typename Member::value_type; }) {
-      if constexpr (detail::Listed<typename Member::value_type>) {
-        list_fields<typename Member::value_type>(out, path, effective);
-      }
-    }
+    list_inner(std::type_identity<Member>{}, out, path, effective);
   });
+}
+
+template <class T>
+void list_inner(std::type_identity<T>, Fields& out, const std::string& path, Role role) {
+  if constexpr (detail::Listed<T>) {
+    list_fields<T>(out, path, role);
+  } else if constexpr (requires { typename T::value_type; }) {
+    list_inner(std::type_identity<typename T::value_type>{}, out, path, role);
+  }
+}
+template <class... Ts>
+void list_inner(std::type_identity<std::variant<Ts...>>, Fields& out, const std::string& path,
+                Role role) {
+  (list_inner(std::type_identity<Ts>{}, out, path, role), ...);
 }
 
 }  // namespace paella::spec

@@ -92,10 +92,8 @@ def check_trace(fields: dict[str, Any]) -> None:
 
 
 def _read_spec(path: str) -> RunSpec:
-    import sys
-
-    from paella.reading import decode, parse_yaml, read_text
+    from paella.reading import decode, parse_mapping, read_standard_input, read_text
 
     where = "standard input" if path == "-" else path
-    text = sys.stdin.read() if path == "-" else read_text(path, "run")
-    return decode(parse_yaml(text, where), RunSpec, where)
+    text = read_standard_input("run") if path == "-" else read_text(path, "run")
+    return decode(parse_mapping(text, where), RunSpec, where)

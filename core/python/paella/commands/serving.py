@@ -11,22 +11,24 @@ from paella.commands.runs import say_run
 
 
 def serve(args: argparse.Namespace) -> None:
+    from paella.reading import decode
     from paella.serving.server import Options, Server, resolved
 
     fields = {"system": "Paella", **given(args, TARGET)}
-    options = Options(
-        name=args.name,
-        models=args.models,
-        onnx=args.onnx,
-        mix=args.mix,
-        instances=args.instances,
-        cores=args.cores,
-        idle_ms=args.idle_ms,
-        grace_s=args.grace,
-        watchdog_s=args.watchdog,
-        metrics=args.metrics,
-        with_stdin=args.with_stdin,
-    )
+    said = {
+        "name": args.name,
+        "models": args.models,
+        "onnx": args.onnx,
+        "mix": args.mix,
+        "instances": args.instances,
+        "cores": args.cores,
+        "idle_ms": args.idle_ms,
+        "grace_s": args.grace,
+        "watchdog_s": args.watchdog,
+        "metrics": args.metrics,
+        "with_stdin": args.with_stdin,
+    }
+    options = decode(said, Options, "serve")
     run = resolved(fields, options, configuration(args))
     server = Server(run, options)
 

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from paella import _core
 from paella.errors import PaellaError
-from paella.schema import Count, Positive, Size, Strict
+from paella.schema import Count, Seconds, Size, Strict
 from paella.specification import Specification
 
 
@@ -25,7 +25,7 @@ class Hardware(Strict, frozen=True):
     cores: str | None = None  # as in 2,3,8-11; None: all that this process may use
     attempts: Annotated[int, Meta(ge=1, le=10)] = 1  # of a run that was disturbed
     gpu: Size = 0  # ordinal
-    watchdog_s: Positive = 20.0  # without progress, while there is work on the GPU
+    watchdog_s: Seconds = 20.0  # without progress, while there is work on the GPU
     other_gpu: bool = False  # of another name than the profile's, with as many SMs
     inputs_seed: Count = 1
 

@@ -6,10 +6,12 @@ means stands once, in its description; docs/reference/ is generated from it.
 """
 
 from paella.schema.base import (
+    Bytes,
     Count,
     NonNegative,
     Origin,
     Positive,
+    Seconds,
     Seed,
     Size,
     Strict,
@@ -35,6 +37,7 @@ __all__ = [
     "Arrival",
     "Backend",
     "BlockNotes",
+    "Bytes",
     "CopyRates",
     "Count",
     "Device",
@@ -59,6 +62,7 @@ __all__ = [
     "ResourceAdmission",
     "Run",
     "RunSpec",
+    "Seconds",
     "Seed",
     "Segment",
     "Size",

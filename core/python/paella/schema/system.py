@@ -59,7 +59,10 @@ class BlockNotes(Strict, frozen=True):
 class Streams(Strict, frozen=True):
     """CUDA streams of a process."""
 
-    count: Annotated[Count | None, doc("How many; null: one for every job in flight.")] = None
+    count: Annotated[
+        Annotated[int, Meta(ge=1, le=65536)] | None,
+        doc("How many; null: one for every job in flight."),
+    ] = None
     owner: Annotated[
         Literal["job", "stage"],
         doc(

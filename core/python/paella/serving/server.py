@@ -10,17 +10,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import structs, to_builtins
+from msgspec import Meta, structs, to_builtins
 
 from paella import _core
 from paella.config import Config, resolve
 from paella.errors import ConfigError, PaellaError, unknown
 from paella.plan import Plan, read_plan
 from paella.reading import decode
-from paella.schema import Run, RunSpec
+from paella.schema import Count, Run, RunSpec, Seconds, Size
 from paella.serving import protocol
 from paella.serving.control import ControlServer, Limits, make_sessions, raise_descriptor_limit
 from paella.serving.names import address
@@ -38,14 +38,15 @@ class Options:
     name: str
     models: str | None = None  # folder of launch plans
     mix: str | None = None  # whose models and instances; None: all that there are
-    instances: int | None = None  # of each model
+    instances: Count | None = None  # of each model
     cores: str | None = None
-    idle_ms: float = 5.0
-    grace_s: float = 10.0  # for what is in flight, when the server is to end
-    watchdog_s: float = 20.0
-    gpu: int = 0
+    idle_ms: Annotated[float, Meta(ge=0, le=1e9)] = 5.0
+    # For what is in flight, when the server is to end.
+    grace_s: Annotated[float, Meta(ge=0, le=1e6)] = 10.0
+    watchdog_s: Seconds = 20.0
+    gpu: Size = 0
     other_gpu: bool = False
-    metrics: int | None = None  # port
+    metrics: Annotated[int, Meta(ge=0, le=65535)] | None = None  # port
     with_stdin: bool = False  # ends when standard input does
     onnx: str | None = None  # folder of models whose outputs onnxruntime computes
 

@@ -9,7 +9,7 @@ import msgspec
 
 from paella.hardware.plans import plan_files
 from paella.plan import Plan
-from paella.schema import Count, Device, Model, Run, Size, Strict
+from paella.schema import Bytes, Count, Device, Model, Run, Size, Strict
 from paella.specification import ModelSpecification, PlanFiles
 
 Execute = Literal["empty", "sim", "cuda"]
@@ -35,8 +35,8 @@ class DescribedModel(Strict, frozen=True):
 
     name: str
     instances: Count
-    inputs: list[Count]  # bytes
-    outputs: list[Count]
+    inputs: list[Bytes]
+    outputs: list[Bytes]
     profile: ModelSpecification | None  # for the simulated GPU
     plan: PlanFiles | None  # for a real one
 

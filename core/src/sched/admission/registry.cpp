@@ -13,7 +13,7 @@ const std::vector<AdmissionInfo>& admissions() {
        {{"jobs", 32}, {"sms_per_job", 0}}},
       {"resources", "the paper's: a kernel must fit one pool of the whole GPU's resources",
        {{"extra_kernels", 2}}},
-      {"per-sm", "a kernel's blocks must fit the SMs one by one", {{"extra_kernels", 2}}},
+      {"per-sm", "a kernel's blocks must fit the SMs one by one", {{"extra_kernels", 0}}},
   };
   return all;
 }
@@ -27,8 +27,8 @@ std::unique_ptr<Admission> make_admission(const std::string& name, const Admissi
       if (!all.contains(key)) throw Error("admission " + name + " has no option " + key);
       const bool whole = std::isfinite(value) && value == std::floor(value) && value < 1e9;
       if (!whole || value < (key == "jobs" ? 1 : 0)) {
-        throw Error("admission " + name + ": " + key + " must be a whole number of at least " +
-                    (key == "jobs" ? "1" : "0"));
+        throw Error("admission " + name + ": " + key + " must be a whole number from " +
+                    (key == "jobs" ? "1" : "0") + " to 999999999");
       }
       all[key] = value;
     }
