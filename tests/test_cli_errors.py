@@ -31,7 +31,10 @@ BAD = {
         ["arrivals", "--jobs", "9" * 20],
         "arrivals: jobs: expected int ",
     ),
-    "two runs": ([*RUN, "--spec", "x.yaml", "--iat", "3"], "--spec says all that --iat does"),
+    "two runs": (
+        [*RUN, "--spec", "x.yaml", "--iat", "3"],
+        "give either --spec or --iat: the file says",
+    ),
     "unknown system": ([*RUN, "--system", "Paela"], "unknown system Paela; did you mean Paella?"),
     "unknown device": (
         [*PAELLA, "--device", "h10"],

@@ -43,7 +43,7 @@ def _add_flag(add: Add, field: inspect.Field) -> None:
         kind = kind.type
     if isinstance(kind, inspect.UnionType):
         kind = next(t for t in kind.types if not isinstance(t, inspect.NoneType))
-    text = text.rstrip(".").replace("%", "%%")
+    text = text.rstrip(".").replace("%", "%%").replace("; null:", "; default:")
     if field.default not in (NODEFAULT, None, False):
         text += f"; default: {field.default:g}" if isinstance(field.default, int | float) else ""
         text += f"; default: {field.default}" if isinstance(field.default, str) else ""
@@ -78,7 +78,7 @@ def run_spec(args: argparse.Namespace) -> RunSpec:
     if args.spec is not None:
         if fields:
             first = flag(next(iter(fields)))
-            raise UsageError(f"--spec says all that {first} does: give one of them")
+            raise UsageError(f"give either --spec or {first}: the file says that too")
         return _read_spec(args.spec)
     if "system" not in fields:
         raise UsageError("give --system, or a run by --spec")

@@ -13,8 +13,6 @@ from paella.schema.mix import Mix
 from paella.schema.profile import Profile
 from paella.schema.system import System
 
-# Simulated in virtual time; this machine's GPU; Triton's own server with a simulated GPU behind it
-# that keeps pace with the wall clock; nothing at all, of paella serve only.
 Backend = Literal["sim", "cuda", "paced", "null"]
 Arrival = Literal["lognormal", "exponential", "batch", "closed-loop"]
 
