@@ -23,10 +23,10 @@ def sweep_of(tmp_path, monkeypatch):
     planned = [Planned(spec, str(out)) for spec, out in zip(specs, outs, strict=True)]
     file.write_bytes(msgspec.json.encode(planned))
 
-    def sweep(i, **changes):
+    def sweep(i, way="in-process", **changes):
         spec = msgspec.structs.replace(specs[i], **changes)
         plans = str(tmp_path / "plans")
-        return Sweep(str(file), Config(), resolve(spec), str(outs[i]), plans), outs[i]
+        return Sweep(str(file), Config(), resolve(spec), str(outs[i]), plans, way), outs[i]
 
     return sweep
 
@@ -46,6 +46,7 @@ class Measured:
         simulated = replace(run, spec=replace(run.spec, backend="sim"))
         output = simulation.run(simulated)
         output.provenance["digest"] = specification.digest(run, plans=self.plans)
+        output.provenance["path"] = "in-process"
         return output
 
 
@@ -106,3 +107,9 @@ def test_another_configuration_or_engine_or_plan_is_not_taken(sweep_of, monkeypa
     plan.parent.mkdir(parents=True)
     plan.touch()
     assert sweep_of(2)[0].take() is None
+
+
+def test_a_run_by_another_path_of_requests_is_not_taken(sweep_of):
+    sweep_of(0)[0].make(Measured())
+    assert sweep_of(1, way="server")[0].take() is None
+    assert sweep_of(1)[0].take() is not None

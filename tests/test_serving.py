@@ -178,7 +178,7 @@ def test_blocks_come_back_to_the_pool_in_batches():
 
 
 def test_a_run_that_cannot_go_on_says_so():
-    with pytest.raises(_core.Error, match="cannot go on: 1 jobs wait for an admission"):
+    with pytest.raises(_core.Error, match="cannot go on: 1 jobs wait, and neither"):
         serve(
             device(sms=2),
             [WIDE],
@@ -193,7 +193,7 @@ def test_a_run_that_cannot_go_on_says_so():
     [
         ({"unit": "kernel", "owner": "job", "streams": 2}, "need a stream each"),
         ({"admission": "magic"}, "unknown admission magic"),
-        ({"admission": {"name": "jobs", "jobs": 0.0}}, "at least 1"),
+        ({"admission": {"name": "jobs", "jobs": 0.0}}, "whole number from 1"),
         ({"admission": {"name": "jobs", "streams": 1.0}}, "has no option streams"),
         ({"cap": 0}, "cap must be at least 1"),
     ],

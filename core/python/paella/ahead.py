@@ -2,7 +2,8 @@
 
 A sweep is a file with a JSON list of {"run": RunSpec, "out": path}. Who makes one of its runs makes
 those that are missing too and keeps them beside the file, where who is asked for one finds it. What
-is kept there and has another digest than the run asked for counts as missing.
+is kept there and has another digest than the run asked for, or got its requests by another path,
+counts as missing.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ class Planned(Strict, frozen=True):
 class Sweep:
     """The runs of a sweep's file, except that which is asked for."""
 
-    def __init__(self, path: str, config: Config, run: Run, out: str, plans: str):
+    def __init__(self, path: str, config: Config, run: Run, out: str, plans: str, way: str):
         self._kept = Path(path).parent / KEPT
-        self._run, self._out, self._plans = run, Path(out), plans
+        self._run, self._out, self._plans, self._way = run, Path(out), plans, way
         planned = decode_json(read_text(path, "sweep"), list[Planned], path)
         self._others = {
             Path(one.out): resolve(one.run, config) for one in planned if one.out != out
@@ -77,5 +78,5 @@ class Sweep:
         if not place.is_file():
             return None
         result = read_run(place)
-        same = result.provenance.get("digest") == digest(run, plans=self._plans)
-        return result if same else None
+        made = result.provenance.get("digest"), result.provenance.get("path")
+        return result if made == (digest(run, plans=self._plans), self._way) else None

@@ -52,7 +52,7 @@ void fields(Self& self, auto&& field) {
 using UnitOfDispatch = std::variant<WholeUnit, Segment>;
 
 struct BlockNotes {
-  std::int32_t blocks = 16;
+  std::int32_t blocks = 0;
 };
 
 template <spec::Of<BlockNotes> Self>
@@ -99,7 +99,7 @@ struct SystemSpec {
   Estimates estimates = Estimates::kProfile;
   WarmUp warm_up = WarmUp::kNone;
   std::optional<std::int32_t> hardware_queues;
-  double slo_factor = 5;
+  double slo_factor = 0;
   RequestPath request_us;
 
   bool has_dispatcher() const { return submission == Submission::kDispatcher; }

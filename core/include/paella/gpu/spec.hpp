@@ -107,8 +107,8 @@ struct DeviceSpec {
   double lanes_scale = 1;
   double l2_bytes = 0;
   std::int32_t resident_kernels = 0;
-  std::int32_t hardware_queues = 8;
-  std::int32_t mps_queues = 8;
+  std::int32_t hardware_queues = 0;
+  std::int32_t mps_queues = 0;
 };
 
 template <spec::Of<DeviceSpec> Self>

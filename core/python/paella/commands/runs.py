@@ -73,7 +73,7 @@ def _measured(args: argparse.Namespace, run: Run, path: Path, hardware: Hardware
             output = measure(run)
         write_run(args.out, run, output)
         return output
-    sweep = Sweep(args.ahead, configuration(args), run, args.out, hardware.plans)
+    sweep = Sweep(args.ahead, configuration(args), run, args.out, hardware.plans, path)
     found = sweep.take()
     if found is not None:
         return found

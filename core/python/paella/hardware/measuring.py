@@ -25,6 +25,8 @@ def measuring(
         def identified(run: Run) -> RunOutput:
             output = measure(run)
             output.provenance["digest"] = digest(run, plans=hardware.plans)
+            if run.spec.backend != "sim":
+                output.provenance["path"] = path
             return output
 
         yield identified
