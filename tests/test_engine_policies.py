@@ -5,6 +5,7 @@ import heapq
 import pytest
 from engine_tools import COLUMNS, PAIR, run_system
 from made_gpu import device, kernel, model, serve
+from made_policies import Fifo
 
 import paella
 from paella import _core
@@ -12,25 +13,17 @@ from paella import _core
 # ---- what a policy is told
 
 
-class Recorder:
+class Recorder(Fifo):
     """First come, first served, writing down what it was told."""
 
     def __init__(self):
-        self.waiting, self.told = [], []
+        super().__init__()
+        self.told = []
 
     def push(self, job, model, remaining_us, *, due_us, total_us, deadline_us):
         self.waiting.append(job)
         times = (remaining_us, due_us, total_us, deadline_us)
         self.told.append((model, *(round(t, 2) for t in times)))  # a block's end is rounded up
-
-    def pop(self):
-        return self.waiting.pop(0)
-
-    def peek(self):
-        return self.waiting[0]
-
-    def __len__(self):
-        return len(self.waiting)
 
     def remaining(self):
         """Of every unit of every job, of three units each, in the order of the jobs' due times."""

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from made_gpu import device, kernel, model, serve, specification
+from made_policies import Fifo
 
 import paella
 from paella import _core
@@ -206,25 +207,6 @@ def test_what_makes_no_sense_is_one_sentence(settings, sentence):
 def test_a_kernel_that_fits_no_sm_is_one_sentence():
     with pytest.raises(_core.Error, match="kernel 1x2048 fits no SM of made-up"):
         serve(device(), [model(kernel(1, 10, threads=2048))], [0])
-
-
-class Fifo:
-    """The shortest policy there is."""
-
-    def __init__(self):
-        self.jobs = []
-
-    def push(self, job, model, remaining_us, *, due_us=0, total_us=None, deadline_us=None):
-        self.jobs.append(job)
-
-    def pop(self):
-        return self.jobs.pop(0)
-
-    def peek(self):
-        return self.jobs[0]
-
-    def __len__(self):
-        return len(self.jobs)
 
 
 def test_a_policy_in_python_decides_as_the_same_in_cpp():

@@ -80,7 +80,7 @@ def too_long(path, text):
 
 
 def tracked():
-    command = ["git", "ls-files", "--", *(f"*{ending}" for ending in (".py", *CPP))]
+    command = ["git", "ls-files", "--", *(f"*{ending}" for ending in (".py", ".pyi", *CPP))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         pytest.skip("this is no git repository")

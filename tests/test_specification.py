@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_hardware import write_folder
+from made_policies import Fifo
 from made_runs import CONFIG
 from msgspec import inspect
 from msgspec.structs import replace
@@ -255,23 +256,6 @@ def test_the_digest_is_of_everything_that_a_run_depends_on(folder, tmp_path, mon
     assert edited("devices/made.yaml", "label: Made", "label: Mode") == plain
     assert edited("kernels/made.json", '"name":"k0"', '"name":"first"') == plain
     assert edited("systems.yaml", "threshold: 1e6", "threshold: 1000000") == plain
-
-
-class Fifo:
-    def __init__(self, step=1):
-        self.step, self.waiting = step, []
-
-    def push(self, job, model, remaining_us, *, due_us, total_us, deadline_us):
-        self.waiting.append(job)
-
-    def pop(self):
-        return self.waiting.pop(0)
-
-    def peek(self):
-        return self.waiting[0]
-
-    def __len__(self):
-        return len(self.waiting)
 
 
 class Lifo(Fifo):

@@ -1,12 +1,25 @@
 """The compiled serving engine."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, TypedDict
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from paella.core_types import Columns, Counters, EngineInfo, EngineResult, TritonResult
+from paella.core_types import (
+    AdmissionInfo,
+    Attached,
+    Columns,
+    Counters,
+    CudaDevice,
+    EngineInfo,
+    EngineResult,
+    PolicyInfo,
+    Probe,
+    ServedModel,
+    ServerStats,
+    TritonResult,
+)
 from paella.errors import EngineError
 
 engine_version: str
@@ -18,21 +31,6 @@ Text = str | bytes
 
 class Error(EngineError):
     """Bad input or an impossible request, said in one sentence."""
-
-class OptionInfo(TypedDict):
-    name: str
-    default: float
-    summary: str
-
-class PolicyInfo(TypedDict):
-    name: str
-    summary: str
-    options: list[OptionInfo]
-
-class AdmissionInfo(TypedDict):
-    name: str
-    summary: str
-    options: dict[str, float]
 
 class PolicyLike(Protocol):
     """What a policy written in Python has to offer."""
@@ -154,63 +152,7 @@ class CudaEngine:
     @property
     def info(self) -> EngineInfo: ...
 
-class CudaDevice(TypedDict):
-    """As the driver describes it; sizes in bytes."""
-
-    name: str
-    compute_capability: str
-    driver_version: int  # 13000 is 13.0
-    memory_bytes: int
-    sms: int
-    threads_per_sm: int
-    blocks_per_sm: int
-    regs_per_sm: int
-    smem_per_sm: int
-    reserved_smem_per_block: int
-    l2_bytes: int
-    copy_engines: int
-    clock_khz: int
-
 def cuda_devices() -> list[CudaDevice]: ...
-
-class GraphCost(TypedDict):
-    issue_us: float
-    until_done_us: float
-
-class CopyCost(TypedDict):
-    bytes: int
-    issue_us: float
-    until_done_us: float
-
-class Latency(TypedDict):
-    median_us: float
-    p99_us: float
-
-class ProbedHost(TypedDict):
-    """What driving a GPU costs the calling thread."""
-
-    launch_us_by_streams: dict[int, float]
-    first_launch_us: float
-    graph_by_kernels: dict[int, GraphCost]
-    write_value_us: float
-    event_record_us: float
-    host_function_us: float
-    stream_query_idle_us: float
-    stream_query_busy_us: float
-    event_query_busy_us: float
-    launch_to_seen_by: dict[str, dict[str, Latency]]  # by who looks, by kind of notification
-    poll_unchanged_ns: float
-    poll_changed_ns: float
-    copy_in: CopyCost
-    copy_out: CopyCost
-
-class Probe(TypedDict):
-    max_connections: str | None  # CUDA_DEVICE_MAX_CONNECTIONS
-    repetitions: int
-    host: ProbedHost
-    # µs of one kernel, and curves: µs by how many streams.
-    queues: dict[str, float | dict[int, float]]
-
 def cuda_probe(device: int = 0, *, repetitions: int = 1000) -> Probe: ...
 
 # ---- a GPU for checks and measurements (paella.gpu)
@@ -318,32 +260,6 @@ class ClientError(Error):
 class ServerGoneError(ClientError):
     """The session is over."""
 
-class Attached(TypedDict):
-    session: int
-    welcome: bytes  # body of the packet
-    descriptors: tuple[int, int, int]  # of requests, answers, wake; the caller's
-
-class ModelStats(TypedDict):
-    id: int
-    taken: int
-    finished: int
-    failed: int
-    waiting: int
-    in_flight: int
-    latency_counts: NDArray[np.int64]  # by class (latency_bounds_ns), from taken to finished
-    latency_sum_ns: int
-
-class SessionStats(TypedDict):
-    id: int
-    taken: int
-    answered: int
-    refused: int
-    memory_bytes: int
-
-class ServerStats(TypedDict):
-    models: list[ModelStats]
-    sessions: list[SessionStats]
-
 class Sessions:
     """Clients in other processes, as a server's source of requests."""
 
@@ -376,18 +292,6 @@ class Sessions:
         copy: bool = False,
         cpu: int = -1,
     ) -> None: ...
-
-# dtype as numpy names it, shape, offset, bytes
-_Tensor = tuple[str, list[int], int, int]
-
-class ServedModel(TypedDict):
-    name: str
-    id: int
-    instances: int
-    input_bytes: int
-    output_bytes: int
-    inputs: list[_Tensor]
-    outputs: list[_Tensor]
 
 class ClientConnection:
     """The C++ client."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 import numpy as np
@@ -76,3 +76,129 @@ class EngineInfo(msgspec.Struct, frozen=True):
     compute_capability: str
     driver_version: int
     sms: int  # of the partition, if it is one
+
+
+# ---- plain dictionaries
+
+
+# dtype as numpy names it, shape, offset, bytes
+ServedTensor = tuple[str, list[int], int, int]
+
+
+class OptionInfo(TypedDict):
+    name: str
+    default: float
+    summary: str
+
+
+class PolicyInfo(TypedDict):
+    name: str
+    summary: str
+    options: list[OptionInfo]
+
+
+class AdmissionInfo(TypedDict):
+    name: str
+    summary: str
+    options: dict[str, float]
+
+
+class CudaDevice(TypedDict):
+    """As the driver describes it; sizes in bytes."""
+
+    name: str
+    compute_capability: str
+    driver_version: int  # 13000 is 13.0
+    memory_bytes: int
+    sms: int
+    threads_per_sm: int
+    blocks_per_sm: int
+    regs_per_sm: int
+    smem_per_sm: int
+    reserved_smem_per_block: int
+    l2_bytes: int
+    copy_engines: int
+    clock_khz: int
+
+
+class GraphCost(TypedDict):
+    issue_us: float
+    until_done_us: float
+
+
+class CopyCost(TypedDict):
+    bytes: int
+    issue_us: float
+    until_done_us: float
+
+
+class Latency(TypedDict):
+    median_us: float
+    p99_us: float
+
+
+class ProbedHost(TypedDict):
+    """What driving a GPU costs the calling thread."""
+
+    launch_us_by_streams: dict[int, float]
+    first_launch_us: float
+    graph_by_kernels: dict[int, GraphCost]
+    write_value_us: float
+    event_record_us: float
+    host_function_us: float
+    stream_query_idle_us: float
+    stream_query_busy_us: float
+    event_query_busy_us: float
+    launch_to_seen_by: dict[str, dict[str, Latency]]  # by who looks, by kind of notification
+    poll_unchanged_ns: float
+    poll_changed_ns: float
+    copy_in: CopyCost
+    copy_out: CopyCost
+
+
+class Probe(TypedDict):
+    max_connections: str | None  # CUDA_DEVICE_MAX_CONNECTIONS
+    repetitions: int
+    host: ProbedHost
+    # µs of one kernel, and curves: µs by how many streams.
+    queues: dict[str, float | dict[int, float]]
+
+
+class Attached(TypedDict):
+    session: int
+    welcome: bytes  # body of the packet
+    descriptors: tuple[int, int, int]  # of requests, answers, wake; the caller's
+
+
+class ModelStats(TypedDict):
+    id: int
+    taken: int
+    finished: int
+    failed: int
+    waiting: int
+    in_flight: int
+    latency_counts: NDArray[np.int64]  # by class (latency_bounds_ns), from taken to finished
+    latency_sum_ns: int
+
+
+class SessionStats(TypedDict):
+    id: int
+    taken: int
+    answered: int
+    refused: int
+    memory_bytes: int
+
+
+class ServerStats(TypedDict):
+    models: list[ModelStats]
+    sessions: list[SessionStats]
+
+
+class ServedModel(TypedDict):
+    name: str
+    id: int
+    instances: int
+    input_bytes: int
+    output_bytes: int
+    inputs: list[ServedTensor]
+    outputs: list[ServedTensor]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from paella import _core
+from paella.core_types import CudaDevice
 from paella.errors import ConfigError
 from paella.profiler.machine import gpu_state
 from paella.schema import Device, Run
@@ -16,7 +17,7 @@ STOLEN = {"dispatcher": 0.05, "direct": 0.25}
 CLOCK_DROP = 0.05  # of the SM clock, during a run
 
 
-def present(ordinal: int) -> _core.CudaDevice:
+def present(ordinal: int) -> CudaDevice:
     """What the driver says of the GPU."""
     found = _core.cuda_devices()
     if ordinal >= len(found):
@@ -24,7 +25,7 @@ def present(ordinal: int) -> _core.CudaDevice:
     return found[ordinal]
 
 
-def partition_sms(run: Run, gpu: _core.CudaDevice, other_gpu: bool = False) -> int:
+def partition_sms(run: Run, gpu: CudaDevice, other_gpu: bool = False) -> int:
     """SMs of the partition that the run's device is of this GPU; 0: all of it."""
     device, whole = run.device, run.reference
     if device.provenance == "extrapolated":

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paella import _core
+from paella.core_types import ServedModel
 from paella.serving.arena import Arena, Block
 from paella.serving.names import ServingError, address
 
@@ -237,7 +238,7 @@ def connect(
 class Model:
     """A model of a server; call it, or submit() to it."""
 
-    def __init__(self, server: Server, info: _core.ServedModel):
+    def __init__(self, server: Server, info: ServedModel):
         self.name: str = info["name"]
         self.instances: int = info["instances"]
         self._server = server

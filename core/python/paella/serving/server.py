@@ -17,6 +17,7 @@ from msgspec import Meta, structs, to_builtins
 
 from paella import _core
 from paella.config import Config, resolve
+from paella.core_types import CudaDevice
 from paella.errors import ConfigError, PaellaError, unknown
 from paella.plan import Plan, read_plan
 from paella.reading import decode
@@ -68,7 +69,7 @@ class Server:
             from paella.serving.reference import Reference
 
             self._reference = Reference(Path(options.onnx))
-        self._gpu: _core.CudaDevice | None = None
+        self._gpu: CudaDevice | None = None
         self._arch = ""
         self._core = -1
         partition_sms = 0

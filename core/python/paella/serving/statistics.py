@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from paella import _core
+from paella.core_types import ModelStats
 
 
 @lru_cache
@@ -29,7 +28,7 @@ def quantile_us(counts: NDArray[np.int64], q: float) -> float | None:
     return float(bounds_ns()[at]) * 1e-3
 
 
-def model_row(name: str, instances: int, raw: _core.ModelStats) -> dict[str, Any]:
+def model_row(name: str, instances: int, raw: ModelStats) -> dict[str, Any]:
     counts = raw["latency_counts"]
     done = raw["finished"]
     return {
