@@ -294,7 +294,7 @@ def machine(arch, repetitions):
         "device": gpu.name,
         "driver, SM clock, highest": driver.strip().replace("\n", "; "),
         "arch": arch,
-        "CUDA driver API": gpu.driver,
+        "CUDA driver API": gpu.driver_version,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torch's CUDA": torch.version.cuda,

@@ -27,8 +27,9 @@ from paella import _core
 from paella.compiler.chain import chain
 from paella.compiler.instrument import instrument
 from paella.compiler.nvcc import compile_cubin
+from paella.core_types import CudaDevice
 from paella.errors import PaellaError
-from paella.gpu.device import Gpu, open_gpu, present_gpu
+from paella.gpu.device import open_gpu, present_gpu
 from paella.gpu.runner import CHAIN
 from paella.plan import Launch, Ref, Tensor
 from paella.specification import PlanBody, PlanFiles
@@ -62,7 +63,7 @@ Issue = Callable[[_core.GpuStream], None]
 Work = tuple[Issue, Issue]  # what is not timed, and what is
 
 
-def made_plan(gpu: Gpu, folder: Path) -> PlanFiles:
+def made_plan(gpu: CudaDevice, folder: Path) -> PlanFiles:
     """A plan: a kernel that holds a stream back, and behind it KERNELS kernels of each case."""
     kinds = {"plain": SOURCE, "instrumented": instrument(SOURCE), "chained": chain(SOURCE, [])}
     for kind, source in kinds.items():
@@ -98,7 +99,7 @@ def made_plan(gpu: Gpu, folder: Path) -> PlanFiles:
 
 
 class Bench:
-    def __init__(self, gpu: Gpu, folder: Path) -> None:
+    def __init__(self, gpu: CudaDevice, folder: Path) -> None:
         opened = open_gpu()
         self.stream = _core.GpuStream(opened)
         self.start, self.end = _core.GpuEvent(opened), _core.GpuEvent(opened)

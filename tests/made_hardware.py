@@ -17,11 +17,26 @@ from msgspec import structs
 
 from paella import _core
 from paella.config import find_folder
-from paella.core_types import EngineInfo, EngineResult, Handoff
+from paella.core_types import CudaDevice, EngineInfo, EngineResult, Handoff
 
 ARCH = "sm_7576"  # the fake driver's compute capability is 75.76
 SMS = 16
-GPU = {"name": "Fake 0", "compute_capability": "75.76", "sms": SMS, "driver_version": 13000}
+# As the fake driver describes it.
+GPU = CudaDevice(
+    name="Fake 0",
+    compute_capability="75.76",
+    driver_version=13000,
+    memory_bytes=80 << 30,
+    sms=SMS,
+    threads_per_sm=39,
+    blocks_per_sm=106,
+    regs_per_sm=82,
+    smem_per_sm=81,
+    reserved_smem_per_block=111,
+    l2_bytes=38,
+    copy_engines=40,
+    clock_khz=13,
+)
 KERNELS = {"small": 2, "large": 20}  # model -> kernels
 CONFIG = find_folder().resolve()
 
@@ -38,7 +53,7 @@ def command(*arguments: Any, **environment: str) -> subprocess.Popen[str]:
 
 
 def write_folder(
-    folder: Path, gpu: dict[str, Any] = GPU, write: Callable[..., Any] | None = None
+    folder: Path, gpu: CudaDevice = GPU, write: Callable[..., Any] | None = None
 ) -> tuple[Path, Path]:
     """Configuration and plans; device made is the GPU, by default the fake one, made-half 8 of its
     SMs. `write` makes a plan in a folder, of so many kernels."""
@@ -56,7 +71,7 @@ def write_folder(
     (config / "mixes.yaml").write_text(yaml.safe_dump({"both": mix}))
     device = yaml.safe_load((CONFIG / "devices" / "h100.yaml").read_text())
     device |= {"label": "Made", "profile": "made"}
-    device["sm"]["count"] = gpu["sms"]
+    device["sm"]["count"] = gpu.sms
     for name, more in {
         "made": device,
         "made-half": _part("partition", 8),
@@ -64,7 +79,7 @@ def write_folder(
     }.items():
         (config / "devices" / f"{name}.yaml").write_text(yaml.safe_dump(more))
     profile = {
-        "device": {"name": gpu["name"], "sms": gpu["sms"]},
+        "device": {"name": gpu.name, "sms": gpu.sms},
         "models": {
             name: _profile((write or _write_plan)(plans / name, kernels=count))
             for name, count in KERNELS.items()
@@ -115,9 +130,9 @@ class Engine:
         self.closed = False
         self.info = EngineInfo(
             dead=False,
-            name=GPU["name"],
-            compute_capability=GPU["compute_capability"],
-            driver_version=GPU["driver_version"],
+            name=GPU.name,
+            compute_capability=GPU.compute_capability,
+            driver_version=GPU.driver_version,
             sms=options["partition_sms"] or SMS,
         )
         Engine.made.append(self)

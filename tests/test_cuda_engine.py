@@ -283,7 +283,7 @@ def test_all_systems_serve_on_a_device(tmp_path, partition_sms):
         (device, *_) = _core.cuda_devices()
     except _core.Error as e:
         pytest.skip(str(e))
-    arch = "sm_" + device["compute_capability"].replace(".", "")
+    arch = device.arch
     try:
         folders = [compile_plan(tmp_path / str(k), arch, kernels=k) for k in MODELS]
     except NvccError as e:
@@ -345,7 +345,7 @@ def test_a_kernel_that_fails_on_a_device(tmp_path, action, sentence):
     source = FAILING.replace("ACTION", action)
     for kind, text in (("plain", source), ("instrumented", instrument(source))):
         (tmp_path / f"{kind}.cu").write_text(text)
-        arch = "sm_" + device["compute_capability"].replace(".", "")
+        arch = device.arch
         try:
             compile_cubin(tmp_path / f"{kind}.cu", arch, tmp_path / f"{kind}.cubin")
         except NvccError as e:

@@ -13,6 +13,7 @@ import made_hardware
 import pytest
 from made_hardware import ARCH, write_folder
 from made_plan import N, write_plan
+from msgspec.structs import replace
 
 from paella import _core, cli, simulation
 from paella.config import resolve
@@ -201,7 +202,7 @@ def test_bad_input_on_a_gpu_is_one_sentence(paella, system, more, device, senten
 
 def test_another_gpu_is_not_the_device(paella, monkeypatch):
     def present(**more):
-        monkeypatch.setattr(_core, "cuda_devices", lambda: [made_hardware.GPU | more])
+        monkeypatch.setattr(_core, "cuda_devices", lambda: [replace(made_hardware.GPU, **more)])
 
     present(sms=132)
     assert "this GPU, Fake 0, has 132 SMs and is not device made" in paella("Paella", status=2)

@@ -8,7 +8,11 @@ import sys
 import fake_driver
 import pytest
 
-DEVICES = "import json; from paella import _core; print(json.dumps(_core.cuda_devices()))"
+DEVICES = """
+import msgspec
+from paella import _core
+print(msgspec.json.encode(_core.cuda_devices()).decode())
+"""
 PROBE = """
 import json
 from paella import _core

@@ -20,8 +20,7 @@ def test_outputs_come_from_a_device(tmp_path, system):
     cupy = pytest.importorskip("cupy")
     try:
         (gpu, *_) = _core.cuda_devices()
-        arch = "sm_" + gpu["compute_capability"].replace(".", "")
-        config, plans = write_folder(tmp_path, gpu, partial(compile_plan, arch=arch))
+        config, plans = write_folder(tmp_path, gpu, partial(compile_plan, arch=gpu.arch))
     except (_core.Error, NvccError) as e:
         pytest.skip(str(e))
     arguments = ["--config", config, "--device", "made", "--system", system, "--backend", "cuda"]

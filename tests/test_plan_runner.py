@@ -24,7 +24,7 @@ def plan(tmp_path):
 def test_the_present_gpu_is_described():
     here = present_gpu()
     assert (here.name, here.arch, here.sms) == ("Fake 0", "sm_90", fake_driver.SMS)
-    assert (here.regs_per_sm, here.smem_per_sm, here.driver) == (65536, 233472, 13000)
+    assert (here.regs_per_sm, here.smem_per_sm, here.driver_version) == (65536, 233472, 13000)
 
 
 @fake
@@ -276,4 +276,4 @@ def test_the_real_gpu_is_described():
     assert here.threads_per_sm >= 1024
     assert here.blocks_per_sm >= 16
     assert here.smem_per_sm > 32 * 1024
-    assert here.driver >= 12000
+    assert here.driver_version >= 12000

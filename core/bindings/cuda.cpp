@@ -8,6 +8,7 @@
 #include "paella/error.hpp"
 #include "paella/gpu/cuda/driver.hpp"
 #include "paella/gpu/cuda/probe.hpp"
+#include "results.hpp"
 
 namespace paella::bindings {
 namespace {
@@ -32,7 +33,7 @@ py::list cuda_devices() {
     device["l2_bytes"] = d.l2_bytes;
     device["copy_engines"] = d.copy_engines;
     device["clock_khz"] = d.clock_khz;
-    list.append(device);
+    list.append(make("CudaDevice", device));
   }
   return list;
 }

@@ -78,6 +78,28 @@ class EngineInfo(msgspec.Struct, frozen=True):
     sms: int  # of the partition, if it is one
 
 
+class CudaDevice(msgspec.Struct, frozen=True):
+    """A GPU as the driver describes it; sizes in bytes."""
+
+    name: str
+    compute_capability: str  # 9.0
+    driver_version: int  # 13000 is 13.0
+    memory_bytes: int
+    sms: int
+    threads_per_sm: int
+    blocks_per_sm: int
+    regs_per_sm: int
+    smem_per_sm: int
+    reserved_smem_per_block: int
+    l2_bytes: int
+    copy_engines: int
+    clock_khz: int  # the SMs' highest
+
+    @property
+    def arch(self) -> str:
+        return "sm_" + self.compute_capability.replace(".", "")
+
+
 # ---- plain dictionaries
 
 
@@ -101,24 +123,6 @@ class AdmissionInfo(TypedDict):
     name: str
     summary: str
     options: dict[str, float]
-
-
-class CudaDevice(TypedDict):
-    """As the driver describes it; sizes in bytes."""
-
-    name: str
-    compute_capability: str
-    driver_version: int  # 13000 is 13.0
-    memory_bytes: int
-    sms: int
-    threads_per_sm: int
-    blocks_per_sm: int
-    regs_per_sm: int
-    smem_per_sm: int
-    reserved_smem_per_block: int
-    l2_bytes: int
-    copy_engines: int
-    clock_khz: int
 
 
 class GraphCost(TypedDict):

@@ -207,7 +207,8 @@ def measure(folder: Path, out: Path, arch: str) -> dict[str, Record]:
 
 def _write_records(out: Path, known: dict[str, Record]) -> None:
     gpu = present_gpu()
-    about = f"Median times in us of the best tile on {gpu.name}, CUDA {gpu.driver}, {date.today()}."
+    where = f"{gpu.name}, CUDA {gpu.driver_version}, {date.today()}"
+    about = f"Median times in us of the best tile on {where}."
     # One record a line: differences of two files can be read.
     lines = ",\n".join(f"  {json.dumps(p)}: {json.dumps(known[p])}" for p in sorted(known))
     with replacing(out) as temporary:

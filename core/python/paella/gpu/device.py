@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from functools import cache
 
-import msgspec
-
 from paella import _core
+from paella.core_types import CudaDevice
 from paella.errors import PaellaError
 
 
@@ -14,32 +13,7 @@ class GpuError(PaellaError):
     """A GPU that is missing or does not suit, or data that do not fit a plan."""
 
 
-class Gpu(msgspec.Struct, frozen=True):
-    """The present device; sizes in bytes, `driver` as CUDA writes versions (13000 is 13.0)."""
-
-    name: str
-    major: int
-    minor: int
-    sms: int
-    threads_per_sm: int
-    blocks_per_sm: int
-    regs_per_sm: int
-    smem_per_sm: int
-    reserved_smem_per_block: int
-    l2_bytes: int
-    clock_khz: int
-    driver: int
-
-    @property
-    def compute_capability(self) -> str:
-        return f"{self.major}.{self.minor}"
-
-    @property
-    def arch(self) -> str:
-        return f"sm_{self.major}{self.minor}"
-
-
-def present_gpu() -> Gpu:
+def present_gpu() -> CudaDevice:
     """The first device that the driver shows; GpuError where there is none."""
     try:
         devices = _core.cuda_devices()
@@ -47,22 +21,7 @@ def present_gpu() -> Gpu:
         raise GpuError(str(e)) from None
     if not devices:
         raise GpuError("there is no CUDA device")
-    found = devices[0]
-    major, _, minor = found["compute_capability"].partition(".")
-    return Gpu(
-        name=found["name"],
-        major=int(major),
-        minor=int(minor),
-        sms=found["sms"],
-        threads_per_sm=found["threads_per_sm"],
-        blocks_per_sm=found["blocks_per_sm"],
-        regs_per_sm=found["regs_per_sm"],
-        smem_per_sm=found["smem_per_sm"],
-        reserved_smem_per_block=found["reserved_smem_per_block"],
-        l2_bytes=found["l2_bytes"],
-        clock_khz=found["clock_khz"],
-        driver=found["driver_version"],
-    )
+    return devices[0]
 
 
 def open_gpu() -> _core.OpenGpu:

@@ -30,15 +30,15 @@ def partition_sms(run: Run, gpu: CudaDevice, other_gpu: bool = False) -> int:
     device, whole = run.device, run.reference
     if device.provenance == "extrapolated":
         raise ConfigError(f"device {device.name} is extrapolated: it is for simulation only")
-    if gpu["sms"] != whole.sm.count:
+    if gpu.sms != whole.sm.count:
         raise ConfigError(
-            f"this GPU, {gpu['name']}, has {gpu['sms']} SMs and is not device {whole.name}, "
+            f"this GPU, {gpu.name}, has {gpu.sms} SMs and is not device {whole.name}, "
             f"which has {whole.sm.count}: paella profile describes it"
         )
     measured = run.profile.device.name
-    if gpu["name"] != measured and not other_gpu:
+    if gpu.name != measured and not other_gpu:
         raise ConfigError(
-            f"this GPU is {gpu['name']} and profile {run.profile.name} is of {measured}: "
+            f"this GPU is {gpu.name} and profile {run.profile.name} is of {measured}: "
             "paella profile describes it"
         )
     return _partition(device, whole)

@@ -44,7 +44,7 @@ class Session:
         mps.refuse_other_daemon()
         self._gpu = machine.present(hardware.gpu)
         self._partition_sms = machine.partition_sms(first, self._gpu, hardware.other_gpu)
-        self._arch = architecture(self._plans, self._gpu["compute_capability"])
+        self._arch = architecture(self._plans, self._gpu.compute_capability)
         self._instances = [entry.instances for entry in first.mix.models]
         self._servers = Servers(hardware, self._cores)
 
@@ -117,7 +117,7 @@ class Session:
 
     def _provenance(self, engine: engines.OneProcess | ProcessPerModel) -> dict[str, Any]:
         return {
-            "gpu": self._gpu["name"],
+            "gpu": self._gpu.name,
             "gpu_info": engine.info,
             "partition_sms": self._partition_sms,
             "host": host(),

@@ -6,7 +6,8 @@ from collections import defaultdict
 from typing import Any
 
 from paella import _core
-from paella.gpu.device import Gpu, open_gpu
+from paella.core_types import CudaDevice
+from paella.gpu.device import open_gpu
 from paella.gpu.inputs import random_inputs
 from paella.gpu.runner import CHAIN, UNIT, LoadedPlan, PlanRunner, level_name
 from paella.profiler.arithmetic import midmean, spread
@@ -19,7 +20,7 @@ LEVELS = (0, UNIT, CHAIN, 1, 16)  # of notification
 RING_MESSAGES = 1 << 18
 
 
-def measure_model(loaded: LoadedPlan, gpu: Gpu, quick: bool) -> dict[str, Any]:
+def measure_model(loaded: LoadedPlan, gpu: CudaDevice, quick: bool) -> dict[str, Any]:
     """The model as in config/kernels/NAME.json."""
     plan = loaded.plan
     with PlanRunner(loaded) as runner:

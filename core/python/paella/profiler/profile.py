@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from paella import _core
+from paella.core_types import CudaDevice
 from paella.files import check_writable, replacing
-from paella.gpu.device import Gpu, present_gpu
+from paella.gpu.device import present_gpu
 from paella.gpu.runner import LoadedPlan, check_arch
 from paella.plan import Plan, file_sha256, read_plan
 from paella.profiler import machine
@@ -101,7 +102,7 @@ def profile(
 
 
 def _measure_all(
-    plans: list[Plan], gpu: Gpu, quick: bool, progress: _Progress
+    plans: list[Plan], gpu: CudaDevice, quick: bool, progress: _Progress
 ) -> dict[str, dict[str, Any]]:
     """What is known of each model, by name."""
     found = {}
@@ -117,18 +118,18 @@ def _measure_all(
     return found
 
 
-def _measure(plan: Plan, gpu: Gpu, quick: bool) -> dict[str, Any]:
+def _measure(plan: Plan, gpu: CudaDevice, quick: bool) -> dict[str, Any]:
     loaded = LoadedPlan(plan)
     model = measure_model(loaded, gpu, quick)
     return {"model": model, "concurrency": measure_concurrency(loaded, model["graph_ms"], quick)}
 
 
-def _provenance(gpu: Gpu, before: dict[str, Any], quick: bool) -> dict[str, Any]:
+def _provenance(gpu: CudaDevice, before: dict[str, Any], quick: bool) -> dict[str, Any]:
     """When and on what the profile was measured, and by which engine."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "host": machine.host(),
-        "cuda_driver": _version(gpu.driver),
+        "cuda_driver": _version(gpu.driver_version),
         "engine": _core.engine_version,
         "before": before,
         "after": machine.gpu_state(),
@@ -143,9 +144,9 @@ def _source(plan: Plan) -> dict[str, Any]:
 class _Progress:
     """Models measured so far, in a file that is written anew after each."""
 
-    def __init__(self, path: Path, gpu: Gpu, quick: bool, resume: bool) -> None:
+    def __init__(self, path: Path, gpu: CudaDevice, quick: bool, resume: bool) -> None:
         self._path = path
-        self._same = {"device": gpu.name, "driver": gpu.driver, "quick": quick}
+        self._same = {"device": gpu.name, "driver": gpu.driver_version, "quick": quick}
         self._models: dict[str, dict[str, Any]] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         check_writable(path)
@@ -185,7 +186,7 @@ def _in_a_line(name: str, model: dict[str, Any]) -> str:
     )
 
 
-def _about(gpu: Gpu, measured: dict[str, Any]) -> str:
+def _about(gpu: CudaDevice, measured: dict[str, Any]) -> str:
     driver = measured["before"].get("driver") or measured["cuda_driver"]
     return (
         f"Measured {measured['date'][:10]} by paella profile on one {gpu.name} ({gpu.sms} SMs, "
@@ -194,7 +195,7 @@ def _about(gpu: Gpu, measured: dict[str, Any]) -> str:
     )
 
 
-def _device(gpu: Gpu) -> dict[str, Any]:
+def _device(gpu: CudaDevice) -> dict[str, Any]:
     return {
         "name": gpu.name,
         "compute_capability": gpu.compute_capability,

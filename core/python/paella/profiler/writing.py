@@ -11,9 +11,9 @@ import msgspec
 import yaml
 
 from paella.config import Config, find_folder
+from paella.core_types import CudaDevice
 from paella.errors import ConfigError, PaellaError
 from paella.files import replacing
-from paella.gpu.device import Gpu
 from paella.schema import Device
 
 # ---- kernels/NAME.json
@@ -68,7 +68,7 @@ _TAKEN_OVER = "taken over from {base}, not measured"
 
 
 def write_device(
-    gpu: Gpu, name: str, profile: str, folder: Path, about: str, host_us: dict[str, Any]
+    gpu: CudaDevice, name: str, profile: str, folder: Path, about: str, host_us: dict[str, Any]
 ) -> tuple[Path, str]:
     """Writes devices/NAME.yaml; the path, and what was done as a sentence.
 
@@ -97,7 +97,7 @@ def _set_profile(path: Path, profile: str) -> str:
     return f"{path} is left as it was, but for its profile"
 
 
-def nearest_device(gpu: Gpu, folder: Path) -> Device:
+def nearest_device(gpu: CudaDevice, folder: Path) -> Device:
     """The measured device with the nearest number of SMs, of this folder or of the usual one."""
     for candidate in (folder, None):
         try:
@@ -112,7 +112,7 @@ def nearest_device(gpu: Gpu, folder: Path) -> Device:
 
 
 def device_yaml(
-    gpu: Gpu, name: str, profile: str, about: str, base: Device, host_us: dict[str, Any]
+    gpu: CudaDevice, name: str, profile: str, about: str, base: Device, host_us: dict[str, Any]
 ) -> str:
     taken = _TAKEN_OVER.format(base=base.name)
     head = {

@@ -119,7 +119,7 @@ class Server:
         mps.refuse_other_daemon()
         self._gpu = gpu = machine.present(self.options.gpu)
         plans = [plan for plan in self._plans.values() if plan]
-        self._arch = architecture(plans, gpu["compute_capability"])
+        self._arch = architecture(plans, gpu.compute_capability)
         cores = assign(parse_cores(self.options.cores), ["serving"])
         keep_off(cores.values())
         self._core = cores["serving"]
@@ -188,7 +188,7 @@ class Server:
         return {
             "serves": {key: spec[key] for key in serves},
             "counters": self._live.counters().as_dict(),
-            "gpu": self._gpu["name"] if self._gpu else None,
+            "gpu": self._gpu.name if self._gpu else None,
             "core": self._core,
         }
 

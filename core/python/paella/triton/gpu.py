@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, Literal
 
+from msgspec import to_builtins
+
 from paella.hardware import leaving, machine, mps
 from paella.hardware.engines import START_S, EngineOptions
 from paella.hardware.plans import architecture, identity, plan_files, read_plans
@@ -24,7 +26,7 @@ class Gpu:
         mps.refuse_other_daemon()
         self._gpu = machine.present(hardware.gpu)
         self.partition_sms = machine.partition_sms(run, self._gpu, hardware.other_gpu)
-        self.arch = architecture(self.plans, self._gpu["compute_capability"])
+        self.arch = architecture(self.plans, self._gpu.compute_capability)
         # The server looks for GPUs itself, and sees none in a driver of tests.
         self.kind: Literal["KIND_CPU", "KIND_GPU"] = "KIND_GPU"
         if os.environ.get("PAELLA_LIBCUDA"):
@@ -53,8 +55,8 @@ class Gpu:
 
     def provenance(self) -> dict[str, Any]:
         return {
-            "gpu": self._gpu["name"],
-            "gpu_info": self._gpu,
+            "gpu": self._gpu.name,
+            "gpu_info": to_builtins(self._gpu),
             "partition_sms": self.partition_sms,
             "plans": {
                 name: identity(plan, self.arch)
