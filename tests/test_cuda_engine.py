@@ -290,7 +290,7 @@ def test_all_systems_serve_on_a_device(tmp_path, partition_sms):
         pytest.skip(str(e))
     plans = [plan_files(read_plan(f), f.name, arch).text() for f in folders]
     engine = _core.CudaEngine(plans, INSTANCES, partition_sms=partition_sms)
-    assert engine.info.sms == (partition_sms or device["sms"])
+    assert engine.info.sms == (partition_sms or device.sms)
     for system in SYSTEMS * 2:
         result = engine.run(made_spec(system, 300).text())
         columns = {name: getattr(result, name) for name in COLUMNS}
